@@ -50,7 +50,7 @@ fn own_sessions<'a>(
     let matches = move |one: &&SessionStatus| {
         one.role == Role::Opener && id.is_none_or(|id| one.session.as_str() == id)
     };
-    now.sessions.iter().filter(matches)
+    now.sessions.iter().map(|one| &**one).filter(matches)
 }
 
 /// Returns the participant that `PERSON` or `PERSON in SESSION` names, with its session.
@@ -115,7 +115,7 @@ mod tests {
             session("b", Role::Opener, &[(1, "Ann"), (3, "Cleo Lee")]),
             session("theirs", Role::Guest, &[(4, "Dan")]),
         ];
-        parse_command(line, &Snapshot { sessions, ..Snapshot::default() })
+        parse_command(line, &fixtures::snapshot_of(sessions))
     }
 
     fn eject(session: &str, participant: u8, address: bool) -> Result<Command, String> {

@@ -118,7 +118,7 @@ mod tests {
             session("silent", "av-conference", Role::Opener, live),
             session("early", "data/one-to-one", Role::Opener, ParticipantState::Connecting),
         ];
-        let found = chat_sessions(&Snapshot { sessions, ..Snapshot::default() });
+        let found = chat_sessions(&crate::model::fixtures::snapshot_of(sessions));
         let names: Vec<_> = found.iter().map(SessionId::as_str).collect();
         assert_eq!(names, ["mesh", "opener"]);
     }

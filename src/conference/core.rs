@@ -1,8 +1,9 @@
 //! The interface of the core: inputs, effects, deadlines and snapshots.
 
 mod departure;
+mod settle;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     context::CoreContext,
@@ -13,7 +14,6 @@ use super::{
     hubs::{HubIdentity, Hubs},
     input::{HubEvent, HubRef, Input},
     lookup::{OpenOptions, SessionRequest},
-    participant::Participant,
     session::Session,
 };
 use crate::model::{
@@ -23,6 +23,7 @@ use crate::model::{
 };
 
 use departure::PendingDeparture;
+use settle::SettleContext;
 
 /// All decisions of one process: its sessions, hubs and peer connections.
 ///
@@ -41,6 +42,11 @@ pub struct Conference {
     working: PerSource<bool>,
     devices: PerDevice<DeviceState>,
     departure: Option<PendingDeparture>,
+    /// What the sessions were settled for; another one settles all.
+    settled_for: Option<SettleContext>,
+    /// The hubs that the sessions need.
+    used_hubs: BTreeSet<HubRef>,
+    snapshot: Arc<Snapshot>,
     effects: EffectQueue,
     /// The time of the last call.
     now: MediaTime,
@@ -57,6 +63,9 @@ impl Default for Conference {
             working: PerSource::ALL,
             devices: PerDevice::default(),
             departure: None,
+            settled_for: None,
+            used_hubs: BTreeSet::new(),
+            snapshot: Arc::default(),
             effects: EffectQueue::default(),
             now: MediaTime::default(),
         }
@@ -107,18 +116,10 @@ impl Conference {
             .min()
     }
 
-    /// The current state.
-    pub fn snapshot(&self) -> Snapshot {
-        let sources = &self.devices.sources;
-        let runs = PerSource::from_fn(|source| sources[source] == DeviceState::Running);
-        let shown = self.sessions.iter().filter(|one| !one.is_departing);
-        Snapshot {
-            hubs: self.hubs.statuses(),
-            sessions: shown.map(|one| one.status(&self.hubs, runs)).collect(),
-            departure: self.departure_status(runs),
-            enabled: self.enabled,
-            devices: self.devices.clone(),
-        }
+    /// The current state. As long as nothing of it changes, it is the same one: what did not change
+    /// is shared with the snapshot before.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshot)
     }
 
     /// The session and the participant of an open peer connection.
@@ -163,7 +164,7 @@ impl Conference {
             Command::SendMessage { session, text } => self.send_message(&session, text),
             Command::Rename { name } => self.hubs.rename(name, &mut self.effects),
             Command::SetEnabled { session: Some(session), switch, enabled } => {
-                match self.sessions.iter_mut().find(|one| one.id == session) {
+                match self.session_and_context(&session).0 {
                     Some(one) => one.enabled.set(switch, enabled),
                     None => {
                         self.effects.announce_failure(SessionFailure::NotInSession.of(&session))
@@ -209,7 +210,7 @@ impl Conference {
             return;
         };
         let mut session = self.sessions.remove(index);
-        session.leave(&mut self.sessions_and_context().1);
+        session.leave(&mut self.context());
     }
 
     fn close(&mut self, id: &SessionId) {
@@ -222,20 +223,20 @@ impl Conference {
             return;
         }
         let mut session = self.sessions.remove(index);
-        session.close(&mut self.sessions_and_context().1);
+        session.close(&mut self.context());
     }
 
     fn as_host(&mut self, id: &SessionId, action: impl FnOnce(&Session, &mut CoreContext<'_>)) {
-        let (sessions, mut cx) = self.sessions_and_context();
-        match sessions.iter().find(|one| one.id == *id) {
+        let (session, mut cx) = self.session_and_context(id);
+        match session {
             Some(session) => action(session, &mut cx),
             None => self.effects.announce_failure(SessionFailure::NotInSession.of(id)),
         }
     }
 
     fn send_message(&mut self, id: &SessionId, text: ChatText) {
-        let (sessions, mut cx) = self.sessions_and_context();
-        match sessions.iter_mut().find(|one| one.id == *id) {
+        let (session, mut cx) = self.session_and_context(id);
+        match session {
             Some(session) => session.send_message(text, &mut cx),
             None => self.effects.announce_failure(SessionFailure::NotInSession.of(id)),
         }
@@ -293,8 +294,8 @@ impl Conference {
         }
         match news {
             HubNews::Session(id, news) => {
-                let (sessions, mut cx) = self.sessions_and_context();
-                if let Some(session) = sessions.iter_mut().find(|one| one.id == id) {
+                let (session, mut cx) = self.session_and_context(&id);
+                if let Some(session) = session {
                     session.handle_news(hub, news, &mut cx);
                 }
             }
@@ -315,8 +316,8 @@ impl Conference {
 
     fn handle_peer_event(&mut self, peer: PeerId, event: PeerEvent) {
         let Some(owner) = self.effects.owner_of(peer).cloned() else { return };
-        let (sessions, mut cx) = self.sessions_and_context();
-        if let Some(session) = sessions.iter_mut().find(|one| one.id == owner.session) {
+        let (session, mut cx) = self.session_and_context(&owner.session);
+        if let Some(session) = session {
             session.handle_peer_event(&owner.participant, event, &mut cx);
         }
     }
@@ -338,26 +339,28 @@ impl Conference {
         *device = state;
     }
 
-    /// Handles the deadlines that have passed, and updates everything that follows from the last
-    /// input.
-    fn settle(&mut self) {
-        self.settle_departure();
-        let sources = self.enabled.sources.and(self.available);
-        let (outside, working) = (Enabled { sources, ..self.enabled }, self.working);
-        let (sessions, mut cx) = self.sessions_and_context();
-        for session in sessions {
-            session.handle_timeout(&mut cx);
-            session.apply_enabled(outside, working, &mut cx);
+    /// The session with that id, which the caller may change, and the context for it.
+    fn session_and_context(&mut self, id: &SessionId) -> (Option<&mut Session>, CoreContext<'_>) {
+        let mut session = self.sessions.iter_mut().find(|one| one.id == *id);
+        if let Some(session) = &mut session {
+            session.is_touched = true;
         }
-        let used: BTreeSet<_> = self.sessions.iter().flat_map(Session::hubs).collect();
-        self.hubs.settle(&used, self.now, &mut self.effects);
-        let participants = self.sessions.iter().flat_map(Session::participants);
-        self.demand.settle(participants.filter_map(Participant::peer), self.now, &mut self.effects);
+        let cx = CoreContext { now: self.now, hubs: &mut self.hubs, effects: &mut self.effects };
+        (session, cx)
     }
 
+    /// All sessions, which the caller may change, and the context for them.
     fn sessions_and_context(&mut self) -> (&mut Vec<Session>, CoreContext<'_>) {
+        for session in &mut self.sessions {
+            session.is_touched = true;
+        }
         let cx = CoreContext { now: self.now, hubs: &mut self.hubs, effects: &mut self.effects };
         (&mut self.sessions, cx)
+    }
+
+    /// The context for a session that is not in the list.
+    fn context(&mut self) -> CoreContext<'_> {
+        CoreContext { now: self.now, hubs: &mut self.hubs, effects: &mut self.effects }
     }
 }
 
@@ -402,12 +405,12 @@ mod tests {
         assert_eq!(fixture.failures()[0].code(), FailureCode::Device(DeviceKind::CAMERA));
         fixture.handle(Input::Device(DeviceKind::CAMERA, failed.clone()));
         assert_eq!(
-            (fixture.effects.len(), fixture.core.snapshot().devices.sources.camera),
+            (fixture.effects.len(), fixture.core.snapshot().devices.sources.camera.clone()),
             (0, failed)
         );
         fixture.handle(Input::Device(DeviceKind::CAMERA, DeviceState::Running));
         assert_eq!(
-            (fixture.effects.len(), fixture.core.snapshot().devices.sources.camera),
+            (fixture.effects.len(), fixture.core.snapshot().devices.sources.camera.clone()),
             (0, DeviceState::Running)
         );
     }
@@ -420,7 +423,7 @@ mod tests {
         let failure = HubFailure::Reported { code: ErrorCode::TooMany, reason: "slow down".into() };
         let cause = FailureCause::Hub { hub: Some(url("10.0.0.1:7340")), failure };
         assert_eq!(fixture.failures(), [&Failure { cause, session: None }]);
-        assert_eq!(fixture.status().participants, []);
+        assert!(fixture.status().participants.is_empty());
     }
 
     fn rename(name: &str) -> Input {

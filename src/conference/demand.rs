@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{
     deadline::{Deadline, TimerName},
     effects::{Effect, EffectQueue},
-    peer::Peer,
+    media_use::MediaUse,
 };
 use crate::model::{MediaTime, PerDevice, PerSource, Source};
 
@@ -44,18 +44,18 @@ impl Demand {
         self.preview = preview;
     }
 
-    /// Updates the demand from the open peer connections.
-    pub(super) fn settle<'a>(
+    /// Updates the demand from what the peer connections of all sessions use.
+    pub(super) fn settle(
         &mut self,
-        peers: impl Iterator<Item = &'a Peer>,
+        sessions: impl Iterator<Item = MediaUse>,
         now: MediaTime,
         effects: &mut EffectQueue,
     ) {
         let before = self.wanted();
         let (mut used, mut speaker) = (self.preview, false);
-        for peer in peers {
-            used = used.or(peer.sending());
-            speaker |= peer.receives_audio();
+        for session in sessions {
+            used = used.or(session.sends);
+            speaker |= session.receives_audio;
         }
         for source in Source::ALL {
             self.sources[source].settle(used[source], now);

@@ -426,7 +426,7 @@ mod tests {
         let other = SessionId::parse("other").unwrap();
         let request = OpenRequest { session: other, kind: MESH, limit: None };
         fixture.handle(Input::Command(Command::Open(request)));
-        let hubs = fixture.core.snapshot().hubs;
+        let hubs = fixture.core.snapshot().hubs.clone();
         assert_eq!((hubs[0].url.as_ref(), &hubs[0].state), (None, &HubState::Connecting));
         assert_eq!(hubs[1].state, HubState::Unreachable { reason: "nobody answers".into() });
     }

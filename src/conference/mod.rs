@@ -18,6 +18,7 @@ mod hub_news;
 mod hubs;
 mod input;
 mod lookup;
+mod media_use;
 mod membership;
 mod negotiation;
 mod participant;

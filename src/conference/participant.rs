@@ -14,6 +14,7 @@ use super::{
     chat::Chat,
     context::ParticipantContext,
     deadline::{Deadline, TimerName},
+    media_use::MediaUse,
     peer::{MediaState, Peer, SILENCE_TIMEOUT},
     signalled_media::SignalledMedia,
 };
@@ -389,12 +390,10 @@ impl Participant {
         self.last_signal = None;
     }
 
-    /// The sources of ours that the participant receives now.
-    pub(super) fn receives_from_us(&self) -> PerSource<bool> {
-        match self.peer() {
-            Some(peer) if self.state == ParticipantState::Live => peer.sending(),
-            Some(_) | None => PerSource::NONE,
-        }
+    /// What the peer connection to the participant uses.
+    pub(super) fn media_use(&self) -> MediaUse {
+        let is_live = self.state == ParticipantState::Live;
+        self.peer().map_or_else(MediaUse::default, |peer| MediaUse::of(peer, is_live))
     }
 
     /// The open peer connection.

@@ -1,22 +1,53 @@
 //! The participants of one session that we are paired with.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     context::ParticipantContext,
     deadline::Deadline,
     hub_news::MemberNews,
+    media_use::{MediaUse, MediaUseCounts},
     participant::{Offerer, Participant},
 };
 use crate::model::{
-    ChatText, Enabled, LeaveReason, MediaTime, Member, ParticipantId, ParticipantStatus, PeerEvent,
+    ChatText, Enabled, LeaveReason, MediaTime, Member, ParticipantId, ParticipantList, PeerEvent,
     PerSource, Role, clean_name, guest_name, guest_number,
 };
 
-/// The participants that we are paired with, in the order in which they joined.
+/// The participants that we are paired with.
+///
+/// Only those that an input or a deadline touched are settled. For the others, the results of the
+/// last time are kept.
 #[derive(Debug, Default)]
 pub(super) struct Roster {
-    members: Vec<Participant>,
+    /// In the order in which they joined, by number.
+    entries: BTreeMap<u64, Entry>,
+    numbers: BTreeMap<ParticipantId, u64>,
+    next_number: u64,
+    /// Those whose state may have changed since they were settled.
+    touched: BTreeSet<u64>,
+    /// What all were settled for; another one touches all.
+    settled_for: Option<SettleContext>,
+    /// The next deadline of each that has one.
+    deadlines: BTreeSet<(MediaTime, u64)>,
+    statuses: ParticipantList,
+    media_use: MediaUseCounts,
+}
+
+/// A participant, and what was derived from its state when it was last settled.
+#[derive(Debug)]
+struct Entry {
+    participant: Participant,
+    deadline: Option<MediaTime>,
+    media_use: MediaUse,
+}
+
+/// What the settled state of all participants depends on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct SettleContext {
+    enabled: Enabled,
+    working: PerSource<bool>,
+    hub_down_since: Option<MediaTime>,
 }
 
 /// The most participants that are kept for one session, whatever its hub reports. Above every
@@ -27,13 +58,9 @@ impl Roster {
     /// Updates the roster from the hub's list, after we joined or rejoined the session.
     pub(super) fn reconcile(&mut self, hubs: Vec<Member>, cx: &mut ParticipantContext<'_>) {
         let listed: BTreeSet<_> = hubs.iter().map(|member| member.participant.clone()).collect();
-        self.members.retain_mut(|one| {
-            let stays = listed.contains(&one.id) || one.on_missing(cx);
-            if !stays {
-                one.on_left(None, cx);
-            }
-            stays
-        });
+        for number in self.touch_all() {
+            self.retain(number, None, cx, |one, cx| listed.contains(&one.id) || one.on_missing(cx));
+        }
         for member in hubs {
             self.on_member(member, Offerer::Them, cx);
         }
@@ -70,33 +97,24 @@ impl Roster {
         reason: LeaveReason,
         cx: &mut ParticipantContext<'_>,
     ) {
-        self.members.retain_mut(|one| {
-            let stays = one.id != *id
-                || match reason {
-                    LeaveReason::Lost => one.on_missing(cx),
-                    LeaveReason::Left | LeaveReason::Ejected | LeaveReason::Replaced => false,
-                };
-            if !stays {
-                one.on_left(Some(reason), cx);
-            }
-            stays
+        let Some(number) = self.numbers.get(id).copied() else { return };
+        self.touched.insert(number);
+        self.retain(number, Some(reason), cx, |one, cx| match reason {
+            LeaveReason::Lost => one.on_missing(cx),
+            LeaveReason::Left | LeaveReason::Ejected | LeaveReason::Replaced => false,
         });
     }
 
     /// The hub lost the session: members without a running peer connection are removed.
     pub(super) fn on_session_lost(&mut self, cx: &mut ParticipantContext<'_>) {
-        self.members.retain_mut(|one| {
-            let stays = one.on_missing(cx);
-            if !stays {
-                one.on_left(Some(LeaveReason::Lost), cx);
-            }
-            stays
-        });
+        for number in self.touch_all() {
+            self.retain(number, Some(LeaveReason::Lost), cx, |one, cx| one.on_missing(cx));
+        }
     }
 
     /// Sets the owner of the session; all other members are guests.
     pub(super) fn set_owner(&mut self, owner: &ParticipantId) {
-        for one in &mut self.members {
+        for one in self.all_mut() {
             one.role = if one.id == *owner { Role::Opener } else { Role::Guest };
         }
     }
@@ -115,37 +133,46 @@ impl Roster {
 
     /// Our participant id changed: the remote peers do not know our connections any more.
     pub(super) fn reset_all(&mut self, cx: &mut ParticipantContext<'_>) {
-        for one in &mut self.members {
+        for one in self.all_mut() {
             one.reset(cx);
         }
     }
 
     /// Handles the deadlines that have passed.
     pub(super) fn handle_timeout(&mut self, cx: &mut ParticipantContext<'_>) {
-        self.members.retain_mut(|one| {
-            let stays = one.handle_timeout(cx);
-            if !stays {
-                one.on_left(None, cx);
-            }
-            stays
-        });
+        if self.settled_for.is_none_or(|context| context.hub_down_since != cx.hub_down_since) {
+            self.touch_all();
+        }
+        let due = self.deadlines.range(..=(cx.now, u64::MAX)).map(|(_, number)| *number);
+        self.touched.extend(due);
+        for number in self.touched.clone() {
+            self.retain(number, None, cx, |one, cx| one.handle_timeout(cx));
+        }
     }
 
-    /// Applies the mute switches to all peer connections.
+    /// Applies the mute switches to the peer connections, and keeps what follows from the state of
+    /// the participants that were touched.
     pub(super) fn apply_enabled(
         &mut self,
         enabled: Enabled,
         working: PerSource<bool>,
         cx: &mut ParticipantContext<'_>,
     ) {
-        for one in &mut self.members {
-            one.apply_enabled(enabled, working, cx);
+        let context = SettleContext { enabled, working, hub_down_since: cx.hub_down_since };
+        if self.settled_for.replace(context) != Some(context) {
+            self.touch_all();
+        }
+        for number in std::mem::take(&mut self.touched) {
+            if let Some(entry) = self.entries.get_mut(&number) {
+                entry.participant.apply_enabled(enabled, working, cx);
+                self.keep_derived(number, cx.hub_down_since);
+            }
         }
     }
 
     /// Signals again to all participants what we send, because earlier signals may be lost.
     pub(super) fn resend_media_state(&mut self) {
-        for one in &mut self.members {
+        for one in self.all_mut() {
             one.resend_media_state();
         }
     }
@@ -157,41 +184,63 @@ impl Roster {
         text: &ChatText,
         cx: &mut ParticipantContext<'_>,
     ) {
-        for one in &mut self.members {
+        for one in self.all_mut() {
             one.send_message(number, text.clone(), cx);
         }
     }
 
     /// The next deadline.
     pub(super) fn next_deadline(&self, down_since: Option<MediaTime>) -> Option<Deadline<'_>> {
-        self.members.iter().filter_map(|one| one.next_deadline(down_since)).min()
+        let (_, number) = self.deadlines.first()?;
+        self.entries.get(number)?.participant.next_deadline(down_since)
     }
 
     /// How many participants with running media come before `who` in the order of ids.
     pub(super) fn count_live_before(&self, id: &ParticipantId) -> u32 {
         let live =
             |one: &&Participant| one.id < *id && one.peer().is_some_and(|peer| !peer.is_new());
-        self.members.iter().filter(live).count() as u32
+        self.members().filter(live).count() as u32
     }
 
     /// Whether media of at least one participant flows, or has just stopped.
     pub(super) fn has_media(&self) -> bool {
-        self.members.iter().filter_map(Participant::peer).any(|peer| !peer.is_new())
+        self.members().filter_map(Participant::peer).any(|peer| !peer.is_new())
     }
 
     /// Closes all peer connections: the session has ended for us.
     pub(super) fn close(&mut self, cx: &mut ParticipantContext<'_>) {
-        for mut one in self.members.drain(..) {
-            one.close_peer(cx);
+        for mut entry in std::mem::take(self).entries.into_values() {
+            entry.participant.close_peer(cx);
         }
     }
 
-    pub(super) fn members(&self) -> &[Participant] {
-        &self.members
+    pub(super) fn members(&self) -> impl Iterator<Item = &Participant> {
+        self.entries.values().map(|entry| &entry.participant)
     }
 
-    pub(super) fn statuses(&self) -> Vec<ParticipantStatus> {
-        self.members.iter().map(Participant::status).collect()
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(super) fn contains(&self, id: &ParticipantId) -> bool {
+        self.numbers.contains_key(id)
+    }
+
+    /// The participants as they are shown, as of the last time that they were settled.
+    pub(super) const fn statuses(&self) -> &ParticipantList {
+        &self.statuses
+    }
+
+    /// What the peer connections to the participants use, as of the last time that they were
+    /// settled.
+    pub(super) fn media_use(&self) -> MediaUse {
+        self.media_use.any()
+    }
+
+    /// Settles all participants the next time, and returns their numbers.
+    pub(super) fn touch_all(&mut self) -> BTreeSet<u64> {
+        self.touched = self.entries.keys().copied().collect();
+        self.touched.clone()
     }
 
     fn on_member(&mut self, mut member: Member, offerer: Offerer, cx: &mut ParticipantContext<'_>) {
@@ -199,7 +248,52 @@ impl Roster {
         if let Some(one) = self.find(&member.participant) {
             one.on_joined(member, offerer, cx);
         } else if self.has_room(cx) && cx.info.pairs_with(&member) {
-            self.members.push(Participant::new(member, offerer, cx));
+            let participant = Participant::new(member, offerer, cx);
+            let number = self.next_number;
+            self.next_number += 1;
+            self.touched.insert(number);
+            self.numbers.insert(participant.id.clone(), number);
+            let entry = Entry { participant, deadline: None, media_use: MediaUse::default() };
+            self.entries.insert(number, entry);
+        }
+    }
+
+    /// Removes a participant that does not stay; `reason` is the hub's, if it gave one.
+    fn retain(
+        &mut self,
+        number: u64,
+        reason: Option<LeaveReason>,
+        cx: &mut ParticipantContext<'_>,
+        stays: impl FnOnce(&mut Participant, &mut ParticipantContext<'_>) -> bool,
+    ) {
+        let Some(entry) = self.entries.get_mut(&number) else { return };
+        if stays(&mut entry.participant, cx) {
+            return;
+        }
+        entry.participant.on_left(reason, cx);
+        if let Some(entry) = self.entries.remove(&number) {
+            self.numbers.remove(&entry.participant.id);
+            self.statuses.remove(number);
+            self.media_use.replace(entry.media_use, MediaUse::default());
+            entry.deadline.map(|at| self.deadlines.remove(&(at, number)));
+        }
+    }
+
+    /// Keeps what follows from the state of a participant.
+    fn keep_derived(&mut self, number: u64, down_since: Option<MediaTime>) {
+        let Some(entry) = self.entries.get_mut(&number) else { return };
+        let deadline = entry.participant.next_deadline(down_since).map(|next| next.at);
+        if deadline != entry.deadline {
+            entry.deadline.map(|at| self.deadlines.remove(&(at, number)));
+            self.deadlines.extend(deadline.map(|at| (at, number)));
+            entry.deadline = deadline;
+        }
+        let media_use = entry.participant.media_use();
+        self.media_use.replace(entry.media_use, media_use);
+        entry.media_use = media_use;
+        let status = entry.participant.status();
+        if self.statuses.of_number(number) != Some(&status) {
+            self.statuses.set(number, status);
         }
     }
 
@@ -211,22 +305,32 @@ impl Roster {
         if !name.is_empty() {
             return name;
         }
-        let known = self.members.iter().find(|one| one.id == *id);
-        if let Some(known) = known.filter(|known| guest_number(known.name()).is_some()) {
-            return known.name().to_owned();
+        let known = self.numbers.get(id).and_then(|number| self.entries.get(number));
+        let known = known.map(|entry| entry.participant.name());
+        if let Some(known) = known.filter(|known| guest_number(known).is_some()) {
+            return known.to_owned();
         }
         let taken: BTreeSet<_> =
-            self.members.iter().filter_map(|one| guest_number(one.name())).collect();
+            self.members().filter_map(|one| guest_number(one.name())).collect();
         let free = (1..).find(|number| !taken.contains(number));
         guest_name(free.expect("fewer members than numbers"))
     }
 
     fn has_room(&self, cx: &ParticipantContext<'_>) -> bool {
-        self.members.len() < MAX_PARTICIPANTS.min(usize::from(cx.info.limit))
+        self.entries.len() < MAX_PARTICIPANTS.min(usize::from(cx.info.limit))
     }
 
+    /// The participant with that id, to be changed.
     fn find(&mut self, id: &ParticipantId) -> Option<&mut Participant> {
-        self.members.iter_mut().find(|one| one.id == *id)
+        let number = *self.numbers.get(id)?;
+        self.touched.insert(number);
+        self.entries.get_mut(&number).map(|entry| &mut entry.participant)
+    }
+
+    /// All participants, to be changed.
+    fn all_mut(&mut self) -> impl Iterator<Item = &mut Participant> {
+        self.touch_all();
+        self.entries.values_mut().map(|entry| &mut entry.participant)
     }
 }
 
@@ -298,7 +402,7 @@ mod tests {
         fixture
             .receive(participant_joined(member(&"x".repeat(65))))
             .receive(participant_joined(own));
-        assert_eq!(fixture.status().participants, []);
+        assert!(fixture.status().participants.is_empty());
     }
 
     #[test]

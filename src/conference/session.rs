@@ -1,6 +1,9 @@
 //! One session, from the request to its end.
 
 mod host;
+mod status;
+
+use std::sync::Arc;
 
 use super::{
     context::{CoreContext, SessionInfo},
@@ -10,12 +13,11 @@ use super::{
     input::HubRef,
     lookup::{SessionLookup, SessionRequest},
     membership::{JoinedInfo, Membership},
-    participant::Participant,
 };
 use crate::model::{
     ChatFailure, ChatText, ClientMessage, CloseReason, Enabled, EndReason, ErrorCode, Event,
-    Failure, HubEndpoint, HubFailure, HubUrl, Media, ParticipantId, PeerEvent, PerSource, Role,
-    SessionId, SessionKind, SessionLink, SessionState, SessionStatus,
+    Failure, HubEndpoint, HubFailure, HubUrl, Media, MediaTime, ParticipantId, PeerEvent,
+    PerSource, Role, SessionId, SessionKind, SessionLink, SessionStatus,
 };
 
 /// A session that was requested and not dismissed.
@@ -26,6 +28,10 @@ pub(super) struct Session {
     pub(super) enabled: Enabled,
     /// Whether it is being left, which can be undone. Everything is muted meanwhile.
     pub(super) is_departing: bool,
+    /// Whether anything of it may have changed since it was last settled and shown.
+    pub(super) is_touched: bool,
+    /// Its state in snapshots.
+    shown: Option<Arc<SessionStatus>>,
     phase: SessionPhase,
 }
 
@@ -62,7 +68,8 @@ impl Session {
     ) -> Self {
         let lookup = SessionLookup::begin(id.clone(), request, hubs, cx);
         let (enabled, phase) = (Enabled::default(), SessionPhase::Joining(lookup));
-        let mut session = Self { id, enabled, is_departing: false, phase };
+        let mut session =
+            Self { id, enabled, is_departing: false, is_touched: true, shown: None, phase };
         session.fail_lookup_if_over(cx);
         session
     }
@@ -88,14 +95,6 @@ impl Session {
             SessionPhase::Joining(lookup) => lookup.hubs().cloned().collect(),
             SessionPhase::Joined(membership) => vec![membership.info.hub.clone()],
             SessionPhase::Ended(..) | SessionPhase::Failed(..) => vec![],
-        }
-    }
-
-    /// The participants that we are paired with.
-    pub(super) fn participants(&self) -> &[Participant] {
-        match &self.phase {
-            SessionPhase::Joined(membership) => membership.roster.members(),
-            SessionPhase::Joining(_) | SessionPhase::Ended(..) | SessionPhase::Failed(..) => &[],
         }
     }
 
@@ -188,6 +187,11 @@ impl Session {
         }
     }
 
+    /// Whether it was touched or a deadline of it has passed.
+    pub(super) fn is_due(&self, now: MediaTime) -> bool {
+        self.is_touched || self.next_deadline().is_some_and(|next| next.at <= now)
+    }
+
     /// Applies the mute switches: the session's own and those of the whole program (`outside`).
     /// `working` tells which sources have not failed.
     pub(super) fn apply_enabled(
@@ -216,7 +220,7 @@ impl Session {
         if !kind.may_chat(*role) {
             return cx.effects.announce_failure(ChatFailure::GuestsCannotWrite.of(&self.id));
         }
-        if membership.roster.members().is_empty() {
+        if membership.roster.is_empty() {
             return cx.effects.announce_failure(ChatFailure::NobodyToRead.of(&self.id));
         }
         membership.send_message(&text, cx);
@@ -251,53 +255,6 @@ impl Session {
             SessionPhase::Ended(..) | SessionPhase::Failed(..) => return,
         }
         self.end(EndReason::Closed, cx);
-    }
-
-    /// The session's state. `runs` tells which sources run.
-    pub(super) fn status(&self, hubs: &Hubs, runs: PerSource<bool>) -> SessionStatus {
-        let EndedSession { kind, role, limit, link, hub } = self.last_known(hubs);
-        let (state, participants) = match &self.phase {
-            SessionPhase::Joining(lookup) if lookup.waits() => (SessionState::Waiting, vec![]),
-            SessionPhase::Joining(lookup) => match lookup.unreachable_because() {
-                Some(reason) => (SessionState::Unreachable { reason: reason.to_owned() }, vec![]),
-                None => (SessionState::Connecting, vec![]),
-            },
-            SessionPhase::Joined(membership) => {
-                let state = match membership.lost_since() {
-                    None => SessionState::Live,
-                    Some(since) if membership.awaits_opener() => SessionState::HostLost { since },
-                    Some(since) => SessionState::Reconnecting { since },
-                };
-                (state, membership.roster.statuses())
-            }
-            SessionPhase::Ended(_, reason) => (SessionState::Ended { reason: *reason }, vec![]),
-            SessionPhase::Failed(_, failure) => (SessionState::Failed(failure.clone()), vec![]),
-        };
-        let (locked, removed) = match &self.phase {
-            SessionPhase::Joined(membership) => {
-                (membership.access.is_locked(), membership.access.removed())
-            }
-            SessionPhase::Joining(_) | SessionPhase::Ended(..) | SessionPhase::Failed(..) => {
-                (false, vec![])
-            }
-        };
-        let is_received = |source| {
-            self.participants().iter().any(|participant| participant.receives_from_us()[source])
-        };
-        SessionStatus {
-            session: self.id.clone(),
-            kind,
-            role,
-            link,
-            hub,
-            limit,
-            state,
-            enabled: self.enabled,
-            sending: PerSource::from_fn(|source| runs[source] && is_received(source)),
-            participants,
-            locked,
-            removed,
-        }
     }
 
     /// Handles what a hub that was asked for the session reports.

@@ -152,7 +152,7 @@ impl TracedCore {
     }
 
     /// Like [`Conference::snapshot`].
-    pub(super) fn snapshot(&self) -> Snapshot {
+    pub(super) fn snapshot(&self) -> std::sync::Arc<Snapshot> {
         self.core.snapshot()
     }
 

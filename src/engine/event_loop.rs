@@ -308,11 +308,9 @@ impl Engine {
         }
         let snapshot = self.core.snapshot();
         let has_changed = self.snapshots.send_if_modified(|latest| {
-            let changed = **latest != snapshot;
-            if changed {
-                *latest = Arc::new(snapshot);
-            }
-            changed
+            let has_changed = !Arc::ptr_eq(latest, &snapshot);
+            *latest = snapshot;
+            has_changed
         });
         if std::mem::take(&mut self.has_announced) || has_changed {
             self.notifier.notify();

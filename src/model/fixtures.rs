@@ -1,5 +1,7 @@
 //! Snapshot fixtures for tests.
 
+use std::sync::Arc;
+
 use super::{
     DeviceKind, DeviceState, Enabled, MediaTime, ParticipantId, ParticipantState,
     ParticipantStatus, PeerId, PerSource, Role, SessionId, SessionKind, SessionLink, SessionState,
@@ -47,6 +49,7 @@ pub(crate) fn session_status(
 
 /// A snapshot with these sessions and a running camera.
 pub(crate) fn snapshot_of(sessions: Vec<SessionStatus>) -> Snapshot {
+    let sessions = sessions.into_iter().map(Arc::new).collect();
     Snapshot { sessions, ..snapshot_with(DeviceKind::CAMERA, DeviceState::Running) }
 }
 

@@ -15,6 +15,7 @@ mod ids;
 mod kind;
 mod link;
 mod name;
+mod participant_list;
 mod peer;
 mod signal;
 mod snapshot;
@@ -38,6 +39,7 @@ pub use ids::{IdError, Instance, ParticipantId, PeerId, Secret, SessionId};
 pub use kind::{Direction, KindError, Media, MediaSet, Role, SessionKind, Topology};
 pub use link::{HUB_PORT, HubEndpoint, HubOwner, HubUrl, LinkError, SessionLink};
 pub use name::{clean_name, confusable, guest_name, guest_number};
+pub use participant_list::ParticipantList;
 pub use peer::{
     Candidate, DescriptionKind, NegotiatedMedia, OperationId, PeerCommand, PeerEvent, PeerMedia,
     PeerState,

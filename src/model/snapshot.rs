@@ -1,11 +1,14 @@
 //! The state of the engine at one moment, which the window draws. It is a function of the core's
 //! state.
 
-use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::{
     EndReason, Failure, HubEndpoint, HubOwner, HubUrl, MediaSet, MediaTime, MuteSwitch,
-    ParticipantId, PeerId, PerDevice, PerSource, Role, SessionId, SessionKind, SessionLink,
+    ParticipantId, ParticipantList, PeerId, PerDevice, PerSource, Role, SessionId, SessionKind,
+    SessionLink,
 };
 
 /// The state of the engine at one moment. A newer snapshot replaces all older ones.
@@ -14,8 +17,9 @@ pub struct Snapshot {
     /// The hubs in use; the default hub is first.
     pub hubs: Vec<HubStatus>,
     /// The sessions, in the order in which they were requested, without those of a pending
-    /// departure.
-    pub sessions: Vec<SessionStatus>,
+    /// departure. A session that did not change is shared with the snapshot before.
+    #[serde(serialize_with = "serialize_shared")]
+    pub sessions: Vec<Arc<SessionStatus>>,
     /// The sessions that are being left, while that can be undone.
     pub departure: Option<DepartureStatus>,
     /// The global mute switches.
@@ -32,11 +36,19 @@ impl Snapshot {
     }
 }
 
+fn serialize_shared<S: Serializer>(
+    sessions: &[Arc<SessionStatus>],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(sessions.iter().map(|one| &**one))
+}
+
 /// A pending departure: sessions that are being left, which can be undone.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct DepartureStatus {
     /// The sessions, as they will be if the departure is undone.
-    pub sessions: Vec<SessionStatus>,
+    #[serde(serialize_with = "serialize_shared")]
+    pub sessions: Vec<Arc<SessionStatus>>,
     /// Whether the sessions are closed for all participants.
     pub closes: bool,
     /// When the departure becomes final, on the engine's clock.
@@ -140,7 +152,7 @@ pub struct SessionStatus {
     /// and both switches are enabled.
     pub sending: PerSource<bool>,
     /// The participants that we are paired with, in the order in which they joined.
-    pub participants: Vec<ParticipantStatus>,
+    pub participants: ParticipantList,
     /// Whether no new participant can join. Known only of sessions that we own.
     pub locked: bool,
     /// The ejected participants that cannot join again yet. Known only of sessions that we own.

@@ -399,8 +399,8 @@ impl App {
     fn join(&mut self, target: JoinTarget, wait: bool) -> bool {
         let mut sessions = self.snapshot.sessions.iter();
         let is_active =
-            |one: &&SessionStatus| one.session == target.session && !labels::is_over(&one.state);
-        if let Some(listed) = sessions.find(is_active) {
+            |one: &SessionStatus| one.session == target.session && !labels::is_over(&one.state);
+        if let Some(listed) = sessions.find(|one| is_active(one)) {
             self.sessions.show(&target.session);
             let is_being_sought = listed.role == Role::Guest
                 && matches!(

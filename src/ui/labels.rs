@@ -248,7 +248,7 @@ pub(crate) fn present_count(session: &SessionStatus) -> usize {
 
 /// How many participants are present in all sessions, each counted once, without this user.
 pub(crate) fn participant_count(snapshot: &Snapshot) -> usize {
-    let participants = snapshot.sessions.iter().flat_map(present_participants);
+    let participants = snapshot.sessions.iter().flat_map(|one| present_participants(one));
     participants.map(|participant| &participant.participant).collect::<BTreeSet<_>>().len()
 }
 

@@ -98,8 +98,9 @@ impl SavedSession {
     /// The sessions of a snapshot that are not over, including those whose leaving can be undone.
     pub(crate) fn all(snapshot: &Snapshot) -> Vec<Self> {
         let departing = snapshot.departure.iter().flat_map(|departure| &departure.sessions);
-        let lasting = |one: &&SessionStatus| !labels::is_over(&one.state);
-        snapshot.sessions.iter().chain(departing).filter(lasting).map(Self::from_status).collect()
+        let all = snapshot.sessions.iter().chain(departing);
+        let lasting = all.filter(|one| !labels::is_over(&one.state));
+        lasting.map(|one| Self::from_status(one)).collect()
     }
 
     fn from_status(status: &SessionStatus) -> Self {
@@ -403,7 +404,7 @@ mod tests {
         };
         let ended = SessionState::Ended { reason: crate::model::EndReason::Closed };
         let over = SessionStatus { state: ended, ..one("over", Role::Guest) };
-        let left = vec![one("left", Role::Guest)];
+        let left = vec![Arc::new(one("left", Role::Guest))];
         let departure =
             DepartureStatus { sessions: left, closes: false, until: MediaTime::default() };
         let mut enabled = Enabled::default();

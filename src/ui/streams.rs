@@ -365,7 +365,7 @@ fn sending_status(snapshot: &Snapshot) -> Option<String> {
 fn empty_panel(ui: &mut Ui, snapshot: &Snapshot) {
     let open = || snapshot.sessions.iter().filter(|session| !labels::is_over(&session.state));
     let only_data = |session: &SessionStatus| session.kind.is_some_and(|kind| !has_streams(kind));
-    let in_chats = open().next().is_some() && open().all(only_data);
+    let in_chats = open().next().is_some() && open().all(|session| only_data(session));
     let (title, text) = if in_chats {
         ("Chat only", "There is no sound or video here. Open the chat in the list of sessions.")
     } else if open().any(|session| session.role == Role::Opener) {

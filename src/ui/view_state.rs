@@ -76,7 +76,8 @@ mod tests {
         one.state = SessionState::Reconnecting { since: at(900) };
         let wait = until_next_second(&snapshot_of(vec![one.clone()]), at(3_700));
         assert_eq!(wait, Some(Duration::from_millis(200)));
-        let departure = DepartureStatus { sessions: vec![one], closes: false, until: at(8_100) };
+        let departure =
+            DepartureStatus { sessions: vec![one.into()], closes: false, until: at(8_100) };
         let departed = Snapshot { departure: Some(departure), ..Snapshot::default() };
         assert_eq!(until_next_second(&departed, at(3_700)), Some(Duration::from_millis(400)));
     }

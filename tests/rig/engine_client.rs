@@ -95,7 +95,8 @@ impl Client {
 
     pub(crate) fn find(&self, session: &str) -> Option<SessionStatus> {
         let snapshot = self.handle.snapshot();
-        snapshot.sessions.iter().find(|one| one.session == id(session)).cloned()
+        let found = snapshot.sessions.iter().find(|one| one.session == id(session));
+        found.map(|one| SessionStatus::clone(one))
     }
 
     pub(crate) fn status(&self, session: &str) -> SessionStatus {
@@ -111,7 +112,7 @@ impl Client {
                 state: quintet::model::SessionState::Connecting,
                 enabled: quintet::model::Enabled::default(),
                 sending: quintet::model::PerSource::NONE,
-                participants: vec![],
+                participants: vec![].into(),
                 locked: false,
                 removed: vec![],
             }

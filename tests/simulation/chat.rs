@@ -50,7 +50,7 @@ impl World {
         if !may_write || !is_in || status.participants.is_empty() {
             return Ok(());
         }
-        let recipients = status.participants.into_iter().map(|one| one.participant).collect();
+        let recipients = status.participants.iter().map(|one| one.participant.clone()).collect();
         let (sender, life, sent_at) = (one.participant(), one.life, self.now);
         let sent = SentText { program, life, sender, session: id.clone(), recipients, sent_at };
         let number = self.chats.texts.len();

@@ -186,7 +186,7 @@ impl World {
     ) -> Option<(ParticipantState, Option<PeerId>)> {
         let snapshot = self.programs[program].snapshot();
         let status = snapshot.sessions.into_iter().find(|one| one.session == *session)?;
-        let found = status.participants.into_iter().find(|one| one.participant == *participant)?;
+        let found = status.participants.iter().find(|one| one.participant == *participant)?;
         Some((found.state, found.peer))
     }
 
@@ -230,7 +230,7 @@ impl World {
                 let one = &self.programs[witness];
                 let statuses = one.snapshot().sessions;
                 let status = statuses.into_iter().find(|status| status.session == session);
-                let state = status.map(|status| status.state);
+                let state = status.map(|status| status.state.clone());
                 let is_shown = matches!(state, Some(SessionState::HostLost { .. }));
                 if one.wants.contains_key(&session) && self.stayed_calm(witness, start) && !is_shown
                 {
@@ -367,7 +367,7 @@ impl World {
                 return Err(format!("P{} is in {} unasked", program.index, spec.id));
             }
             if let Some(status) = status.filter(|one| one.state == SessionState::Live) {
-                live.insert(program.index, status);
+                live.insert(program.index, SessionStatus::clone(&status));
             }
         }
         let opener = self.programs[spec.opener].wants.get(&spec.id);
@@ -453,7 +453,7 @@ impl World {
         let snapshot = program.snapshot();
         let departing = snapshot.departure.map(|departure| departure.sessions).unwrap_or_default();
         for status in departing {
-            let shown_of = status.participants.into_iter();
+            let shown_of = status.participants.clone().into_iter();
             shown
                 .extend(shown_of.map(|one| ((status.session.clone(), one.participant), one.state)));
         }
@@ -462,7 +462,7 @@ impl World {
             if !over && !program.wants.contains_key(&status.session) {
                 return Err(format!("P{index} is in {} unasked", status.session));
             }
-            for one in status.participants {
+            for one in &status.participants {
                 let at = one.peer.and_then(|peer| program.peers.get(&peer));
                 if let Some(connection) = at.map(|at| &self.connections[*at]) {
                     let quiet = (!connection.flows).then(|| self.now - connection.flow_changed_at);
@@ -477,7 +477,7 @@ impl World {
                         return Err(format!("P{index} shows running media as {one:?}"));
                     }
                 }
-                shown.insert((status.session.clone(), one.participant), one.state);
+                shown.insert((status.session.clone(), one.participant.clone()), one.state);
             }
         }
         if shown == program.announced {

@@ -78,7 +78,9 @@ impl World {
         let statuses = one.snapshot().sessions;
         let status = statuses.into_iter().find(|status| status.session == *session);
         let Some(want) = one.wants.get(session).copied() else { return Ok(()) };
-        if status.as_ref().is_some_and(is_active) || self.now < want.asked_at + RETRY_AFTER {
+        if status.as_ref().is_some_and(|one| is_active(one))
+            || self.now < want.asked_at + RETRY_AFTER
+        {
             return Ok(());
         }
         let Some(spec) = self.plan.spec(session) else { return Ok(()) };
@@ -87,7 +89,7 @@ impl World {
             return Ok(());
         }
         let taken = status.is_some_and(|status| {
-            matches!(status.state, SessionState::Failed(failure)
+            matches!(&status.state, SessionState::Failed(failure)
                 if failure.code() == FailureCode::Hub(ErrorCode::IdTaken))
         });
         let is_taken_over = taken && spec.kind.topology == Topology::ManyToMany;
@@ -135,7 +137,7 @@ impl World {
         let id = self.plan.sessions[session].id.clone();
         let departure = self.programs[program].snapshot().departure;
         let is_there = |one: &SessionStatus| one.session == id;
-        if !departure.is_some_and(|departure| departure.sessions.iter().any(is_there)) {
+        if !departure.is_some_and(|departure| departure.sessions.iter().any(|one| is_there(one))) {
             return Ok(());
         }
         let Some(want) = self.programs[program].departing.remove(&id) else { return Ok(()) };

@@ -126,7 +126,10 @@ impl Program {
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {
-        self.core.as_ref().map(Conference::snapshot).unwrap_or_default()
+        let Some(core) = &self.core else { return Snapshot::default() };
+        let (kept, rebuilt) = (core.snapshot(), core.rebuild_snapshot());
+        assert_eq!(*kept, rebuilt, "P{} keeps what is not true any more", self.index);
+        rebuilt
     }
 
     /// Stores an owner key, as the engine does.

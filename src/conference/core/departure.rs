@@ -1,9 +1,11 @@
 //! Leaving with undo: media stops at once, and the hubs are notified some seconds later.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use super::{Conference, Session};
-use crate::model::{Departure, DepartureStatus, MediaTime, PerSource, SessionFailure, SessionId};
+use super::Conference;
+use crate::model::{
+    Departure, DepartureStatus, MediaTime, SessionFailure, SessionId, SessionStatus,
+};
 
 /// How long a departure can be undone: long enough to read a line and reach for the mouse.
 const UNDO_WINDOW: Duration = Duration::from_secs(8);
@@ -19,6 +21,11 @@ pub(super) struct PendingDeparture {
 }
 
 impl PendingDeparture {
+    /// The departure for the snapshot, with the state of its sessions.
+    pub(super) fn status(&self, sessions: Vec<Arc<SessionStatus>>) -> DepartureStatus {
+        DepartureStatus { sessions, closes: self.closes_for_all, until: self.until }
+    }
+
     /// When it becomes final.
     pub(super) const fn until(&self) -> MediaTime {
         self.until
@@ -44,7 +51,7 @@ impl Conference {
         let is_all = wanted.len() > 1;
         let mut sessions = vec![];
         for id in wanted {
-            match self.sessions.iter_mut().find(|one| one.id == id) {
+            match self.session_and_context(&id).0 {
                 None => self.effects.announce_failure(SessionFailure::NotInSession.of(&id)),
                 Some(one) if closes_for_all && !one.is_own() && !one.is_ended() => {
                     self.effects.announce_failure(SessionFailure::NotOwner.of(&id));
@@ -64,7 +71,7 @@ impl Conference {
     /// Cancels the pending departure, if there is one.
     pub(super) fn undo(&mut self) {
         self.departure = None;
-        for session in &mut self.sessions {
+        for session in self.sessions_and_context().0 {
             session.is_departing = false;
         }
     }
@@ -86,15 +93,6 @@ impl Conference {
         if self.departure.as_ref().is_some_and(|departing| departing.until <= self.now) {
             self.finish_departure();
         }
-    }
-
-    /// The pending departure, for the snapshot.
-    pub(super) fn departure_status(&self, runs: PerSource<bool>) -> Option<DepartureStatus> {
-        let PendingDeparture { closes_for_all, until, .. } = self.departure.as_ref()?;
-        let departing = self.sessions.iter().filter(|one| one.is_departing);
-        let status = |one: &Session| one.status(&self.hubs, runs);
-        let sessions = departing.map(status).collect();
-        Some(DepartureStatus { sessions, closes: *closes_for_all, until: *until })
     }
 }
 
@@ -138,7 +136,7 @@ mod tests {
             fixture.effects
         );
         let snapshot = fixture.core.snapshot();
-        let departure = snapshot.departure.expect("the departure is shown");
+        let departure = snapshot.departure.as_ref().expect("the departure is shown");
         assert_eq!((snapshot.sessions.len(), departure.sessions.len()), (0, 1));
         assert_eq!(departure.until.since(fixture.now).as_secs(), 8);
         fixture.advance_ms(7999);
@@ -147,7 +145,7 @@ mod tests {
         assert_eq!(fixture.sent(), [(&HubRef::Default, &leave_message())]);
         let (session, reason) = (session(), EndReason::Left);
         assert!(fixture.events().contains(&&Event::Ended { session, reason }));
-        assert_eq!((fixture.closed_peers(), fixture.core.snapshot().departure), (vec![1], None));
+        assert_eq!((fixture.closed_peers(), &fixture.core.snapshot().departure), (vec![1], &None));
     }
 
     #[test]
@@ -201,7 +199,7 @@ mod tests {
     fn closing_and_leaving_all_can_be_undone_too() {
         let mut fixture = connected_mesh();
         fixture.handle(depart(Departure::Close(session())));
-        assert!(fixture.core.snapshot().departure.is_some_and(|departure| departure.closes));
+        assert!(fixture.core.snapshot().departure.as_ref().is_some_and(|one| one.closes));
         fixture.handle(Input::Command(Command::Undo)).advance_ms(20_000);
         assert_eq!(fixture.sent(), []);
         fixture.handle(depart(Departure::Close(session()))).advance_ms(8000);

@@ -15,9 +15,8 @@ impl Session {
         address: bool,
         cx: &mut CoreContext<'_>,
     ) {
-        let is_member = |one: &Membership| one.roster.members().iter().any(|one| one.id == *id);
         let Some(membership) = self.as_host(cx) else { return };
-        if !is_member(membership) {
+        if !membership.roster.contains(id) {
             return cx.effects.announce_failure(SessionFailure::NoSuchParticipant.of(&self.id));
         }
         let (session, participant) = (self.id.clone(), id.clone());

@@ -1,6 +1,8 @@
 use super::super::{Effect, Input, tests::fixture::*};
 use super::*;
-use crate::model::{Command, HubMessage, MediaSet, PeerState, SessionFailure, Topology};
+use crate::model::{
+    Command, HubMessage, MediaSet, PeerState, SessionFailure, SessionState, Topology,
+};
 
 #[test]
 fn an_opened_session_has_a_link_and_a_joined_session_learns_its_kind() {

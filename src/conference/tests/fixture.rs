@@ -1,6 +1,6 @@
 //! The fixture of the unit tests: one core, with short functions for its inputs and effects.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::super::{Conference, Effect, HubEvent, HubNews, HubRef, Input};
 use crate::model::{
@@ -141,7 +141,18 @@ impl Fixture {
 
     fn fetch(&mut self) -> &mut Self {
         self.effects = std::iter::from_fn(|| self.core.poll_effect()).collect();
+        self.assert_all_is_settled();
         self
+    }
+
+    /// What was not touched is as if it had been settled, too.
+    fn assert_all_is_settled(&mut self) {
+        let (snapshot, deadline) = (self.core.snapshot(), self.core.deadline());
+        assert_eq!(*snapshot, self.core.rebuild_snapshot(), "kept and true");
+        self.core.settle_everything();
+        assert_eq!(self.core.poll_effect(), None, "something was not settled");
+        assert_eq!(self.core.deadline(), deadline, "a deadline was not kept");
+        assert!(Arc::ptr_eq(&snapshot, &self.core.snapshot()), "a snapshot without a change");
     }
 
     pub(crate) fn opened_peers(&self) -> Vec<u64> {
@@ -214,8 +225,9 @@ impl Fixture {
     }
 
     pub(crate) fn status(&self) -> SessionStatus {
-        let all = self.core.snapshot().sessions;
-        all.into_iter().find(|one| one.session == session()).expect("the session is shown")
+        let snapshot = self.core.snapshot();
+        let shown = snapshot.sessions.iter().find(|one| one.session == session());
+        SessionStatus::clone(shown.expect("the session is shown"))
     }
 
     pub(crate) fn state_of(&self, letter: &str) -> Option<ParticipantState> {

@@ -375,7 +375,7 @@ fn a_participant_of_several_sessions_is_counted_once() {
     let one = |(index, count): (u64, usize)| {
         let mut one =
             session_status(&format!("s{index}"), SessionKind::FIVE[0], Role::Opener, count);
-        for (other, participant) in (0..).zip(&mut one.participants) {
+        for (other, participant) in (0..).zip(one.participants.iter_mut()) {
             participant.peer = Some(PeerId(10 * index + other));
         }
         one

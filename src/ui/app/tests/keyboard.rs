@@ -82,7 +82,7 @@ fn window_with_expanded_sessions(size: [f32; 2]) -> Harness<'static, Option<App>
     let mut next_peer = 0..;
     let one = |(name, kind): (&str, SessionKind)| {
         let mut one = session_status(name, kind, Role::Opener, 2);
-        for participant in &mut one.participants {
+        for participant in one.participants.iter_mut() {
             participant.name = format!("{} of {name}", participant.name);
             participant.peer = next_peer.next().map(PeerId);
         }

@@ -6,6 +6,7 @@ use crate::model::DepartureStatus;
 #[test]
 fn leaving_can_be_undone_and_the_button_counts_the_seconds() {
     let departed = |sessions: Vec<SessionStatus>, closes| {
+        let sessions = snapshot_of(sessions).sessions;
         let until = MediaTime::from_micros(8_000_000);
         Snapshot {
             departure: Some(DepartureStatus { sessions, closes, until }),
@@ -16,7 +17,10 @@ fn leaving_can_be_undone_and_the_button_counts_the_seconds() {
     for (snapshot, text) in [
         (departed(vec![one()], false), "Left the conference"),
         (departed(vec![one()], true), "Ended the conference for everyone"),
-        (departed(five_sessions().sessions, false), "Left 5 sessions"),
+        (
+            departed(five_sessions().sessions.iter().map(|one| (**one).clone()).collect(), false),
+            "Left 5 sessions",
+        ),
     ] {
         for size in [LARGE, SMALL] {
             let mut window = window(size, snapshot.clone());

@@ -90,14 +90,16 @@ fn snapshot_with_participants(count: usize) -> Snapshot {
 fn every_session_state_matches_its_outline() {
     let since = MediaTime::from_micros(1_000_000);
     let mut silent = snapshot_with_participants(2);
-    silent.sessions[0].participants[0].state = ParticipantState::Reconnecting;
-    silent.sessions[0].participants[0].since = since;
-    silent.sessions[0].participants[1].state = ParticipantState::Gone;
+    let session = Arc::make_mut(&mut silent.sessions[0]);
+    session.participants[0].state = ParticipantState::Reconnecting;
+    session.participants[0].since = since;
+    session.participants[1].state = ParticipantState::Gone;
     let mut locked = snapshot_with_participants(2);
-    locked.sessions[0].participants[1].name = "Per\u{455}on 0".to_owned();
-    locked.sessions[0].locked = true;
+    let session = Arc::make_mut(&mut locked.sessions[0]);
+    session.participants[1].name = "Per\u{455}on 0".to_owned();
+    session.locked = true;
     let participant = ParticipantId::from_digest([9; 10]);
-    locked.sessions[0].removed = vec![RemovedParticipant { participant, name: "Eve".into() }];
+    session.removed = vec![RemovedParticipant { participant, name: "Eve".into() }];
     for (name, snapshot) in [
         ("locked", locked),
         ("empty", Snapshot::default()),

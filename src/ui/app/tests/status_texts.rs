@@ -258,7 +258,8 @@ fn frozen_and_disconnected_participants_are_marked_at_every_tile_size() {
             window.run_steps(12);
             assert!(is_shown(&window, "Person 0's video stopped"), "{count} in {size:?}");
             let mut disconnected = snapshot;
-            disconnected.sessions[0].participants[0].state = ParticipantState::Gone;
+            Arc::make_mut(&mut disconnected.sessions[0]).participants[0].state =
+                ParticipantState::Gone;
             app(&mut window).snapshot = Arc::new(disconnected);
             window.run_steps(2);
             window.get_by_label("Person 0 in Conference: Disconnected, may return");
