@@ -11,7 +11,7 @@ mod tone;
 
 pub use fade::Fade;
 pub use history::History;
-pub use level::{LevelWindow, SILENCE_DBFS, level_dbfs};
+pub use level::{LevelWindow, SILENCE_DBFS, level_dbfs, linear_level};
 pub use mixer::Mixer;
 pub use resample::Resampler;
 pub use stretch::{STRETCH_WINDOW, lengthen, shorten};

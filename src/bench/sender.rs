@@ -62,6 +62,7 @@ impl Sender {
             },
             speaker: SpeakerSpec::None,
             decode: Decode::WhenSeen,
+            measures_tones: false,
             keeps_secrets: false,
             impairment: None,
             rtp_dump: None,

@@ -102,6 +102,7 @@ fn engine_options(hub: Option<HubUrl>) -> EngineOptions {
         microphone: SourceSpec::None,
         speaker: SpeakerSpec::None,
         decode: Decode::WhenSeen,
+        measures_tones: false,
         keeps_secrets: false,
         impairment: None,
         rtp_dump: None,

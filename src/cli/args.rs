@@ -334,6 +334,7 @@ impl Common {
             microphone: self.microphone.clone(),
             speaker: self.speaker.clone(),
             decode: Decode::Always,
+            measures_tones: self.json,
             keeps_secrets: true,
             impairment: self.impair,
             rtp_dump: None,

@@ -5,9 +5,10 @@ use std::{collections::BTreeMap, io, sync::Arc, time::Instant};
 use serde_json::{Value, json};
 
 use crate::{
+    media,
     model::{
         DeviceKind, Event, Failure, FailureCode, LeaveReason, ParticipantId, ParticipantState,
-        RemovedParticipant, SessionId, SessionKind, Stats, changes_text_direction,
+        RemovedParticipant, RtcRates, SessionId, SessionKind, Stats, changes_text_direction,
     },
     process::Output,
     wording,
@@ -18,6 +19,8 @@ use crate::{
 pub(super) struct EventPrinter {
     json: bool,
     start: Instant,
+    /// Adds bitrates and frame rates to the statistics.
+    rates: RtcRates,
     /// The kinds of sessions, for sentences.
     kinds: BTreeMap<SessionId, SessionKind>,
     /// The names of participants, for sentences.
@@ -29,7 +32,7 @@ impl EventPrinter {
     pub(super) fn new(json: bool) -> Self {
         let (kinds, names, start) = (BTreeMap::new(), BTreeMap::new(), Instant::now());
         Output::stdout().format_lost_with(move |lines| lines_lost(json, lines, start));
-        Self { json, start, kinds, names }
+        Self { json, start, rates: RtcRates::default(), kinds, names }
     }
 
     /// Returns why nothing can be printed any more: the reader has closed the pipe, or the disk is
@@ -53,9 +56,15 @@ impl EventPrinter {
         }
     }
 
+    /// Whether the statistics of each second are printed: only for programs.
+    pub(super) const fn prints_stats(&self) -> bool {
+        self.json
+    }
+
     /// Prints the statistics of this second, for programs only.
-    pub(super) fn print_stats(&mut self, stats: &Stats) {
-        if let (true, Some(value)) = (self.json, stats_object("stats", stats)) {
+    pub(super) fn print_stats(&mut self, mut stats: Stats) {
+        self.rates.update(&mut stats, media::now());
+        if let (true, Some(value)) = (self.json, stats_object("stats", &stats)) {
             // Statistics that were not read are replaced by newer ones.
             Output::stdout().write_stats(&with_timestamp(value, self.start));
         }

@@ -201,9 +201,9 @@ impl HeadlessRun {
                     Some(event) => self.on_event(&event),
                     None => return Err(engine_stopped(&handle).await),
                 },
-                _ = seconds.tick() => {
+                _ = seconds.tick(), if self.printer.prints_stats() => {
                     if let Some(stats) = handle.stats().await {
-                        self.printer.print_stats(&stats);
+                        self.printer.print_stats(stats);
                     }
                 }
                 text = StdinLines::next_chat_text(&mut input.chat), if !sessions.is_empty() => {

@@ -80,6 +80,9 @@ pub enum EncodeError {
 }
 
 impl H264Encoder {
+    /// The name of the implementation.
+    pub const NAME: &'static str = "OpenH264";
+
     /// Creates an encoder for frames of one size at about `fps` frames per second.
     ///
     /// # Errors

@@ -6,13 +6,13 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::{EncodeError, H264Encoder, KeyframePacer};
 use crate::{
-    media::{EncodedVideo, Fanout, Stop, TeeGuard, VideoFrame, Worker, now},
-    model::{Bitrate, Layer, MediaTime, Size},
+    media::{EncodedVideo, Fanout, Slot, Stop, TeeGuard, VideoFrame, Worker, now},
+    model::{Bitrate, Layer, Media, MediaSourceStats, MediaTime, Size},
     supervision::Panicked,
 };
 
@@ -51,7 +51,9 @@ pub fn default_target(size: Size, fps: u32) -> Bitrate {
 pub struct VideoEncoder {
     /// Bits per second; 0 for [`default_target`].
     target: Arc<AtomicU64>,
-    frames_encoded: Arc<AtomicU64>,
+    counters: Arc<EncoderCounters>,
+    /// Counts the frames that the encoder was too slow for.
+    frames: Arc<Slot<VideoFrame>>,
     _worker: Worker,
 }
 
@@ -71,20 +73,20 @@ impl VideoEncoder {
         notify: impl Fn(Result<(), &EncodeError>) + Send + Sync + 'static,
     ) -> io::Result<Self> {
         let target = Arc::new(AtomicU64::new(settings.target.map_or(0, Bitrate::as_bps)));
-        let frames_encoded = Arc::new(AtomicU64::new(0));
-        let (wanted, count) = (Arc::clone(&target), Arc::clone(&frames_encoded));
+        let counters = Arc::<EncoderCounters>::default();
+        let slot = Arc::clone(&frames.slot);
+        let (wanted, shared) = (Arc::clone(&target), Arc::clone(&counters));
         let health = Arc::new(HealthReporter { has_failed: AtomicBool::new(false), notify });
         let after_panic = Arc::clone(&health);
         let work = move |stop: &Stop| {
-            let mut layer = LayerEncoder::new(settings, out.clone());
+            let mut layer = LayerEncoder::new(settings, out.clone(), Arc::clone(&shared));
             while let Some(frame) = next_frame(&frames, stop) {
                 let bps = wanted.load(Ordering::Relaxed);
                 layer.target = (bps > 0).then(|| Bitrate::from_bps(bps));
                 let encoded = layer.encode(&frame, now());
                 health.report(encoded.as_ref().map(drop));
-                match encoded {
-                    Ok(made) => drop(count.fetch_add(u64::from(made), Ordering::Relaxed)),
-                    Err(_) => layer.encoder = None,
+                if encoded.is_err() {
+                    layer.encoder = None;
                 }
             }
         };
@@ -92,7 +94,7 @@ impl VideoEncoder {
             after_panic.report(Err(&EncodeError::Panicked(panicked.clone())));
         };
         let worker = Worker::spawn_supervised("video encoder", work, on_panic)?;
-        Ok(Self { target, frames_encoded, _worker: worker })
+        Ok(Self { target, counters, frames: slot, _worker: worker })
     }
 
     /// Sets the target bitrate from the next frame on.
@@ -100,9 +102,49 @@ impl VideoEncoder {
         self.target.store(target.as_bps(), Ordering::Relaxed);
     }
 
-    /// The number of frames that were encoded and published.
-    pub fn frames_encoded(&self) -> u64 {
-        self.frames_encoded.load(Ordering::Relaxed)
+    /// The statistics since the start. The caller sets the id of the source.
+    pub fn stats(&self) -> MediaSourceStats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let EncoderCounters { frames, keyframes, encode_time_us, width, height, target } =
+            &*self.counters;
+        let known = |value: u64| Some(value).filter(|value| *value > 0);
+        MediaSourceStats {
+            width: known(read(width)).map(|width| width as u32),
+            height: known(read(height)).map(|height| height as u32),
+            frames_encoded: Some(read(frames)),
+            key_frames_encoded: Some(read(keyframes)),
+            frames_skipped: Some(self.frames.overwritten()),
+            total_encode_time: Some(read(encode_time_us) as f64 / 1e6),
+            target_bitrate: known(read(target)),
+            encoder_implementation: Some(H264Encoder::NAME),
+            ..MediaSourceStats::new("", Media::Video)
+        }
+    }
+}
+
+/// What the encoder's thread counts.
+#[derive(Debug, Default)]
+struct EncoderCounters {
+    /// Frames that were encoded and published.
+    frames: AtomicU64,
+    /// Keyframes among them.
+    keyframes: AtomicU64,
+    encode_time_us: AtomicU64,
+    /// Of the newest frame, in pixels; 0 before the first.
+    width: AtomicU64,
+    height: AtomicU64,
+    /// Bits per second; 0 before the first frame.
+    target: AtomicU64,
+}
+
+impl EncoderCounters {
+    /// Counts a frame of this size that was encoded for this target.
+    fn record(&self, is_key: bool, size: Size, target: Bitrate) {
+        self.keyframes.fetch_add(u64::from(is_key), Ordering::Relaxed);
+        self.width.store(size.width.into(), Ordering::Relaxed);
+        self.height.store(size.height.into(), Ordering::Relaxed);
+        self.target.store(target.as_bps(), Ordering::Relaxed);
+        self.frames.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -138,13 +180,18 @@ struct LayerEncoder {
     encoder: Option<H264Encoder>,
     pacer: KeyframePacer,
     frame_rate: FrameRateMeter,
+    counters: Arc<EncoderCounters>,
 }
 
 impl LayerEncoder {
-    fn new(settings: VideoSettings, out: Fanout<EncodedVideo>) -> Self {
+    fn new(
+        settings: VideoSettings,
+        out: Fanout<EncodedVideo>,
+        counters: Arc<EncoderCounters>,
+    ) -> Self {
         let (target, frame_rate) = (settings.target, FrameRateMeter::new(settings.fps));
         let pacer = KeyframePacer::default();
-        Self { settings, target, out, encoder: None, pacer, frame_rate }
+        Self { settings, target, out, encoder: None, pacer, frame_rate, counters }
     }
 
     /// Encodes and publishes the frame if there is a subscriber. Returns whether it was published.
@@ -174,15 +221,18 @@ impl LayerEncoder {
                 encoder.set_fps(fps)?;
             }
         }
-        let Some(encoded) = encoder.encode(frame, self.pacer.is_due(now))? else {
-            return Ok(false);
-        };
+        let begin = Instant::now();
+        let encoded = encoder.encode(frame, self.pacer.is_due(now))?;
+        let elapsed = begin.elapsed().as_micros() as u64;
+        self.counters.encode_time_us.fetch_add(elapsed, Ordering::Relaxed);
+        let Some(encoded) = encoded else { return Ok(false) };
         if encoded.is_key {
             self.pacer.on_keyframe(now);
         }
         let layer = self.settings.layer;
         let (size, time) = (frame.size, frame.time);
         self.out.publish(EncodedVideo::new(layer, time, size, encoded.is_key, encoded.data));
+        self.counters.record(encoded.is_key, size, target);
         Ok(true)
     }
 }
@@ -252,7 +302,7 @@ mod tests {
     #[test]
     fn nothing_is_encoded_without_subscribers_and_the_first_frame_of_one_is_an_idr() {
         let out = Fanout::default();
-        let mut layer = LayerEncoder::new(SETTINGS, out.clone());
+        let mut layer = LayerEncoder::new(SETTINGS, out.clone(), Arc::default());
         for n in 0..5 {
             assert!(!layer.encode(&test_frame(n, SMALL, 30), at(n.into())).unwrap());
         }
@@ -276,7 +326,7 @@ mod tests {
     fn requested_keyframes_are_encoded_at_most_twice_a_second() {
         let out = Fanout::default();
         let mut subscription = out.subscribe(200);
-        let mut layer = LayerEncoder::new(SETTINGS, out.clone());
+        let mut layer = LayerEncoder::new(SETTINGS, out.clone(), Arc::default());
         for n in 0..90_u32 {
             if n >= 30 {
                 subscription.request_keyframe();
@@ -298,7 +348,7 @@ mod tests {
     fn a_new_size_begins_with_an_idr_of_that_size() {
         let out = Fanout::default();
         let mut subscription = out.subscribe(8);
-        let mut layer = LayerEncoder::new(SETTINGS, out);
+        let mut layer = LayerEncoder::new(SETTINGS, out, Arc::default());
         let sizes = [SMALL, SMALL, Size::new(160, 90), Size::new(160, 90)];
         for (n, size) in (0..).zip(sizes) {
             layer.encode(&test_frame(n, size, 30), at(u64::from(n) * 33)).unwrap();
@@ -323,10 +373,15 @@ mod tests {
         assert!(error.contains("the video encoder failed"), "{error}");
         tee.put(&test_frame(1, SMALL, 30));
         assert_eq!(reports.recv(), Ok(Ok(())), "frames are encoded again");
-        while encoder.frames_encoded() == 0 {
+        while encoder.stats().frames_encoded == Some(0) {
             thread::yield_now();
         }
         assert_eq!(keys(&mut subscription), [true]);
+        let stats = encoder.stats();
+        assert_eq!((stats.frames_encoded, stats.key_frames_encoded), (Some(1), Some(1)));
+        assert_eq!((stats.width, stats.height), (Some(SMALL.width), Some(SMALL.height)));
+        assert_eq!(stats.target_bitrate, Some(600_000));
+        assert!(stats.total_encode_time > Some(0.0), "{stats:?}");
         drop(encoder);
         tee.put(&test_frame(2, SMALL, 30));
         assert!(reports.try_recv().is_err() && subscription.try_recv().is_none());

@@ -19,9 +19,10 @@ use super::{
     hub_task::{HubHandle, HubTaskId, HubTaskOptions},
     instances::Instances,
     local_media::LocalMedia,
-    remote_media::{AudioRouting, RemoteMedia},
+    remote_media::{AudioRouting, ParticipantKey, PeerStats, RemoteMedia},
     secret_store::SecretStore,
-    session_stats::StatsCollector,
+    session_stats::{CollectedStats, StatsCollector},
+    tone_measurement::UnmeasuredStats,
 };
 use crate::{
     conference::{Effect, HubEvent, HubNews, HubRef, Input, MemberNews, Playback, SessionNews},
@@ -270,8 +271,7 @@ impl Engine {
                 self.report_sources();
             }
             Call::Speaker(spec) => self.remote_media.set_speaker(spec),
-            // The requester may have gone meanwhile.
-            Call::Stats(reply) => drop(reply.send(self.stats(false))),
+            Call::Stats(reply) => self.stats(false).reply(reply),
             #[cfg(test)]
             Call::Panic => panic!("planted"),
         }
@@ -423,15 +423,33 @@ impl Engine {
         }
     }
 
-    fn stats(&self, with_past: bool) -> Stats {
+    fn stats(&self, with_past: bool) -> UnmeasuredStats {
         let (captures, encoders) = self.local_media.counts();
-        Stats {
+        let CollectedStats { sessions, tones } =
+            self.session_stats.collect(self.peer_stats(), with_past);
+        let stats = Stats {
             captures,
             encoders,
             cpu_seconds: ProcessTime::try_now()
                 .map_or(0.0, |time| time.as_duration().as_secs_f64()),
-            sessions: self.session_stats.collect(self.remote_media.stats(), with_past),
-        }
+            rtc: self.local_media.rtc_stats(),
+            sessions,
+        };
+        UnmeasuredStats { stats, tones }
+    }
+
+    /// Returns the statistics of every peer connection.
+    fn peer_stats(&self) -> impl Iterator<Item = (ParticipantKey, PeerStats)> {
+        self.peers.iter().filter_map(|(peer, active)| {
+            let received = self.remote_media.stats(*peer);
+            let (key, mut stats) = match received {
+                Some((key, stats)) => (key.clone(), stats),
+                None => (self.core.session_of_peer(*peer)?, PeerStats::default()),
+            };
+            stats.rtc = active.connection.stats();
+            self.remote_media.add_playout(*peer, &mut stats.rtc);
+            Some((key, stats))
+        })
     }
 
     /// Leaves every session, waits until the hubs are notified, and ends.
@@ -442,7 +460,7 @@ impl Engine {
         for (_, (_, task)) in std::mem::take(&mut self.hubs) {
             task.close().await;
         }
-        let _ = reply.send(stats);
+        stats.reply(reply);
     }
 }
 
@@ -502,6 +520,7 @@ mod tests {
             microphone: SourceSpec::None,
             speaker: SpeakerSpec::None,
             decode: Decode::Always,
+            measures_tones: false,
             keeps_secrets: false,
             impairment: None,
             rtp_dump: None,

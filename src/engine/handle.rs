@@ -142,6 +142,14 @@ impl Handle {
         stats.await.ok()
     }
 
+    /// Requests the statistics as [`Self::stats`] does, and never waits: they are sent to the
+    /// returned channel. `None` if 64 requests are queued or the engine has ended.
+    pub fn request_stats(&self) -> Option<oneshot::Receiver<Stats>> {
+        let (reply, stats) = oneshot::channel();
+        self.try_call(Call::Stats(reply)).ok()?;
+        Some(stats)
+    }
+
     /// Leaves every session properly, ends the engine, and returns its last statistics.
     pub async fn close(self) -> Stats {
         self.closer().close().await

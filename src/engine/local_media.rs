@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::{EngineOptions, event_loop::EngineEvent};
 use crate::{
+    audio::linear_level,
     capture::{AudioCapture, SourceSpec, VideoCapture},
     conference::Input,
     encode::{AudioEncoder, EncodeError, VideoEncoder, VideoSettings},
@@ -17,7 +18,10 @@ use crate::{
         AudioBlock, EncodedAudio, EncodedVideo, Fanout, MAX_LAG, Meter, Slot, Subscription, Tee,
         VideoFrame, VideoRef, VideoSinks,
     },
-    model::{Bitrate, Counts, DeviceKind, DeviceState, Layer, PerSource},
+    model::{
+        Bitrate, Counts, DeviceKind, DeviceState, Layer, Media, MediaSourceStats, PerSource,
+        RtcStats, Source,
+    },
 };
 
 /// Opus packets by which a peer connection may lag: half a second, which a jitter buffer no longer
@@ -144,6 +148,19 @@ impl LocalMedia {
             &*self.counters;
         let captures = Counts { video: read(cameras), audio: read(microphones) };
         (captures, Counts { video: read(video_encoders), audio: read(audio_encoders) })
+    }
+
+    /// Returns the statistics of the sources that are open.
+    pub(super) fn rtc_stats(&self) -> Vec<RtcStats> {
+        let camera = self.video_encoder.as_ref().map(|encoder| MediaSourceStats {
+            id: Source::Camera.name().to_owned(),
+            ..encoder.stats()
+        });
+        let microphone = self.microphone.as_ref().map(|_| MediaSourceStats {
+            audio_level: Some(linear_level(f64::from(self.meter.dbfs()))),
+            ..MediaSourceStats::new(Source::Microphone.name(), Media::Audio)
+        });
+        camera.into_iter().chain(microphone).map(RtcStats::MediaSource).collect()
     }
 
     fn update_camera(&mut self) {

@@ -12,6 +12,7 @@ mod remote_media;
 mod secret_store;
 mod session_ids;
 mod session_stats;
+mod tone_measurement;
 
 pub use core_trace::{CoreTrace, TraceEnd, TraceError, TraceOptions};
 pub use devices::{cameras, microphones, speakers};

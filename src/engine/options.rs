@@ -29,6 +29,9 @@ pub struct EngineOptions {
     pub speaker: SpeakerSpec,
     /// Which remote video is decoded.
     pub decode: Decode,
+    /// Whether the tone of received audio is measured for the statistics: it keeps a second of each
+    /// stream, and takes some milliseconds at each request for statistics.
+    pub measures_tones: bool,
     /// Whether owner keys and resume tokens are kept on disk, so that a crash costs no seat.
     pub keeps_secrets: bool,
     /// Simulates a bad network on this process's media sockets, for tests.

@@ -12,12 +12,12 @@ use crate::{
     conference::HubRef,
     media::{Codec, IncomingTrack, VideoRef, VideoSinks},
     model::{
-        AudioStats, DeviceKind, Media, ParticipantId, PeerId, PerSource, SessionId, Source,
-        TrackId, TrackList, VideoStats,
+        AudioStats, DeviceKind, InboundRtpStats, Media, ParticipantId, PeerId, PerSource,
+        PlayoutStats, RtcStats, SessionId, Source, TrackId, TrackList, VideoStats,
     },
     playback::{
-        AudioTrack, ClosingSpeaker, DecodePool, Speaker, SpeakerSpec, VideoPlayer, VideoTrack,
-        Voice,
+        AudioTrack, ClosingSpeaker, DecodePool, Speaker, SpeakerSpec, ToneTap, VideoPlayer,
+        VideoTrack, Voice,
     },
 };
 
@@ -35,6 +35,7 @@ pub(super) struct RemoteMedia {
     audio_routing: BTreeMap<PeerId, AudioRouting>,
     /// What remote peers signal of their tracks, those that have arrived and others.
     signalled_tracks: BTreeMap<PeerId, TrackList>,
+    measures_tones: bool,
     /// Peer connections from which no video is expected, with or without a video track.
     without_video: BTreeSet<PeerId>,
     events: mpsc::Sender<EngineEvent>,
@@ -78,6 +79,8 @@ struct RemoteAudio {
     id: Option<TrackId>,
     track: AudioTrack,
     voice: Voice,
+    /// Measures the tone, if that is wanted.
+    tone: Option<ToneTap>,
 }
 
 impl RemoteMedia {
@@ -97,6 +100,7 @@ impl RemoteMedia {
             peers: BTreeMap::new(),
             audio_routing: BTreeMap::new(),
             signalled_tracks: BTreeMap::new(),
+            measures_tones: options.measures_tones,
             without_video: BTreeSet::new(),
             events,
         }
@@ -200,8 +204,9 @@ impl RemoteMedia {
                     && let Some(received) = self.peers.get_mut(&peer)
                 {
                     let voice = speaker.play(&track, meter, on_first);
+                    let tone = self.measures_tones.then(|| voice.tap_tone());
                     track.start();
-                    received.audio = Some(RemoteAudio { id, track, voice });
+                    received.audio = Some(RemoteAudio { id, track, voice, tone });
                 }
                 self.play_each_stream_once();
             }
@@ -219,12 +224,25 @@ impl RemoteMedia {
         let source = received.source.clone();
         drop(received);
         self.play_each_stream_once();
+        if let Some(tone) = stats.tone.clone() {
+            tokio::task::spawn_blocking(move || tone.stop());
+        }
         Some((source, stats))
     }
 
-    /// Returns the current statistics of every peer connection.
-    pub(super) fn stats(&self) -> impl Iterator<Item = (&ParticipantKey, PeerStats)> {
-        self.peers.values().map(|received| (&received.source, received.stats()))
+    /// Returns the current statistics of a peer connection's tracks; `None` if it has none.
+    pub(super) fn stats(&self, peer: PeerId) -> Option<(&ParticipantKey, PeerStats)> {
+        self.peers.get(&peer).map(|received| (&received.source, received.stats()))
+    }
+
+    /// Adds what became of the received packets to the streams of a peer connection.
+    pub(super) fn add_playout(&self, peer: PeerId, streams: &mut [RtcStats]) {
+        let Some(received) = self.peers.get(&peer) else { return };
+        for object in streams {
+            if let RtcStats::InboundRtp(stream) = object {
+                received.add_playout(stream);
+            }
+        }
     }
 
     /// Plays one copy of each audio stream that arrives over several sessions of one hub.
@@ -318,6 +336,10 @@ pub(super) struct PeerStats {
     pub(super) video: Option<VideoStats>,
     /// Of the audio track, if there is one.
     pub(super) audio: Option<AudioStats>,
+    /// The tone of the audio track, if it is measured.
+    pub(super) tone: Option<ToneTap>,
+    /// Of the connection and its streams; empty once it has ended.
+    pub(super) rtc: Vec<RtcStats>,
 }
 
 impl PeerStats {
@@ -342,7 +364,8 @@ impl PeerStats {
             }),
             (now, then) => now.or_else(|| then.clone()),
         };
-        Self { video, audio }
+        let tone = self.tone.or_else(|| earlier.tone.clone());
+        Self { video, audio, tone, rtc: self.rtc }
     }
 }
 
@@ -351,6 +374,24 @@ impl PeerTracks {
         PeerStats {
             video: self.video.as_ref().map(|video| video.track.stats()),
             audio: self.audio.as_ref().map(|audio| audio.voice.stats()),
+            tone: self.audio.as_ref().and_then(|audio| audio.tone.clone()),
+            rtc: vec![],
+        }
+    }
+
+    /// Adds the track's id and its playout to the stream that carries it.
+    fn add_playout(&self, stream: &mut InboundRtpStats) {
+        if let Some(RemoteVideo { track, .. }) = &self.video
+            && track.ssrc() == stream.ssrc
+        {
+            stream.track_identifier = Some(track.source_id().to_owned());
+            stream.playout = Some(PlayoutStats::Video(track.playout_stats()));
+        }
+        if let Some(RemoteAudio { track, voice, .. }) = &self.audio
+            && track.ssrc() == stream.ssrc
+        {
+            stream.track_identifier = Some(track.source_id().to_owned());
+            stream.playout = Some(PlayoutStats::Audio(voice.playout_stats()));
         }
     }
 }
@@ -374,6 +415,7 @@ mod tests {
             microphone: SourceSpec::None,
             speaker: SpeakerSpec::None,
             decode: Decode::Always,
+            measures_tones: false,
             keeps_secrets: false,
             impairment: None,
             rtp_dump: None,

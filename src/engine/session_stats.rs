@@ -4,9 +4,12 @@
 use std::collections::BTreeMap;
 
 use super::remote_media::{ParticipantKey, PeerStats};
-use crate::model::{
-    AudioStats, Event, Media, MediaTime, ParticipantId, ParticipantState, ParticipantStats,
-    SessionId, SessionKind, SessionStats, VideoStats,
+use crate::{
+    model::{
+        AudioStats, Event, Media, MediaTime, ParticipantId, ParticipantState, ParticipantStats,
+        SessionId, SessionKind, SessionStats, VideoStats,
+    },
+    playback::ToneTap,
 };
 
 /// The most participants of one session in the statistics, departed ones included. A session of a
@@ -18,6 +21,14 @@ const MAX_PARTICIPANTS: usize = 500;
 pub(super) struct StatsCollector {
     sessions: Vec<SessionEntry>,
     requested: BTreeMap<SessionId, MediaTime>,
+}
+
+/// The statistics of all sessions.
+pub(super) struct CollectedStats {
+    /// The sessions, without tones.
+    pub(super) sessions: Vec<SessionStats>,
+    /// The taps that measure the tones.
+    pub(super) tones: BTreeMap<ParticipantKey, ToneTap>,
 }
 
 #[derive(Debug)]
@@ -148,15 +159,19 @@ impl StatsCollector {
 
     /// Returns the statistics of all sessions, including the peer connections of now. Participants
     /// that left are included only `with_past`.
-    pub(super) fn collect<'a>(
+    pub(super) fn collect(
         &self,
-        now: impl Iterator<Item = (&'a ParticipantKey, PeerStats)>,
+        now: impl Iterator<Item = (ParticipantKey, PeerStats)>,
         with_past: bool,
-    ) -> Vec<SessionStats> {
-        let now: BTreeMap<_, _> = now.map(|(key, stats)| (key.clone(), stats)).collect();
-        let of = |session: &SessionEntry, one: &ParticipantEntry| {
+    ) -> CollectedStats {
+        let now: BTreeMap<_, _> = now.collect();
+        let mut tones = BTreeMap::new();
+        let mut of = |session: &SessionEntry, one: &ParticipantEntry| {
             let key = (session.session.clone(), one.participant.clone());
             let peer = now.get(&key).cloned().unwrap_or_default().added_to(&one.past_stats);
+            if let Some(tone) = peer.tone {
+                tones.insert(key, tone);
+            }
             let media = session.kind.media;
             ParticipantStats {
                 participant: one.participant.clone(),
@@ -167,9 +182,10 @@ impl StatsCollector {
                 audio: media
                     .has(Media::Audio)
                     .then(|| peer.audio.unwrap_or_else(AudioStats::silent)),
+                rtc: peer.rtc,
             }
         };
-        let stats = self.sessions.iter().map(|session| SessionStats {
+        let sessions = self.sessions.iter().map(|session| SessionStats {
             session: session.session.clone(),
             kind: session.kind,
             participants: session
@@ -179,7 +195,7 @@ impl StatsCollector {
                 .map(|one| of(session, one))
                 .collect(),
         });
-        stats.collect()
+        CollectedStats { sessions: sessions.collect(), tones }
     }
 
     fn session(&mut self, session: &SessionId) -> Option<&mut SessionEntry> {

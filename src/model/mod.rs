@@ -17,6 +17,8 @@ mod link;
 mod name;
 mod participant_list;
 mod peer;
+mod rtc_rates;
+mod rtc_stats;
 mod signal;
 mod snapshot;
 mod source;
@@ -43,6 +45,13 @@ pub use participant_list::ParticipantList;
 pub use peer::{
     Candidate, DescriptionKind, NegotiatedMedia, OperationId, PeerCommand, PeerEvent, PeerMedia,
     PeerState,
+};
+pub use rtc_rates::RtcRates;
+pub use rtc_stats::{
+    AudioPlayoutStats, CandidatePairStats, CandidateStats, CandidateType, CodecStats,
+    DtlsTransportState, IceTransportState, InboundRtpStats, JitterBufferStats, MediaSourceStats,
+    OutboundRtpStats, PlayoutStats, RemoteInboundRtpStats, RemoteOutboundRtpStats, RtcStats,
+    TransportStats, VideoPlayoutStats,
 };
 pub use signal::{
     ClientMessage, CloseReason, ErrorCode, HubMessage, LeaveReason, MAX_CANDIDATE_BYTES,

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{ParticipantId, SessionId, SessionKind};
+use super::{ParticipantId, RtcStats, SessionId, SessionKind};
 
 /// All figures, counted since the engine started.
 #[derive(Clone, PartialEq, Debug, Default, Serialize)]
@@ -13,6 +13,9 @@ pub struct Stats {
     pub encoders: Counts,
     /// Processor time of this process, user and system, in seconds.
     pub cpu_seconds: f64,
+    /// The sources of this end, which all sessions share.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rtc: Vec<RtcStats>,
     /// Every session that was opened or joined, including ended ones.
     pub sessions: Vec<SessionStats>,
 }
@@ -53,6 +56,9 @@ pub struct ParticipantStats {
     pub video: Option<VideoStats>,
     /// The received audio; `None` if the session has none.
     pub audio: Option<AudioStats>,
+    /// The peer connection of now, both directions; empty without one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rtc: Vec<RtcStats>,
 }
 
 /// Figures of one received video stream.

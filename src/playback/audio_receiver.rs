@@ -1,12 +1,16 @@
 //! Receives one remote audio track: from RTP packets to blocks of samples, with concealment.
 
-use std::{collections::VecDeque, time::Duration};
+use std::collections::VecDeque;
 
-use super::jitter::{AudioJitterBuffer, Pull};
+use super::{
+    audio_receive_stats::AudioReceiveStats,
+    jitter::{AudioJitterBuffer, Pull},
+    receive_stats::JitterBufferDelay,
+};
 use crate::{
-    audio::{Fade, History, STRETCH_WINDOW, lengthen, level_dbfs, shorten, tone_hz},
+    audio::{Fade, STRETCH_WINDOW, lengthen, shorten},
     media::{AUDIO_RATE, BLOCK_SAMPLES, RtpPacket},
-    model::{AudioStats, MediaTime},
+    model::MediaTime,
 };
 
 /// Reorders and decodes the packets of one audio stream to blocks of 10 ms, and conceals losses.
@@ -25,6 +29,9 @@ pub(super) struct AudioReceiver {
     fade: Fade,
     drift: DriftDetector,
     concealment: Concealment,
+    /// Samples that were played.
+    total_samples: u64,
+    jitter_delay: JitterBufferDelay,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,6 +74,8 @@ impl AudioReceiver {
             fade: Fade::SILENT,
             drift: DriftDetector::default(),
             concealment: Concealment::default(),
+            total_samples: 0,
+            jitter_delay: JitterBufferDelay::default(),
         })
     }
 
@@ -89,8 +98,9 @@ impl AudioReceiver {
         self.jitter.catch_up(now);
         self.correct_drift(now);
         while self.pending.len() < BLOCK_SAMPLES {
-            self.decode_next();
+            self.decode_next(now);
         }
+        self.total_samples += BLOCK_SAMPLES as u64;
         let mut block = [0.0; BLOCK_SAMPLES];
         block.iter_mut().zip(self.pending.drain(..BLOCK_SAMPLES)).for_each(|(to, from)| *to = from);
         if self.concealed_run > CONCEAL_FULL_GAIN_SAMPLES {
@@ -104,9 +114,16 @@ impl AudioReceiver {
         Some(block)
     }
 
-    /// Packets received, packets lost and samples concealed.
-    pub(super) fn counts(&self) -> (u64, u64, u64) {
-        (self.jitter.received(), self.jitter.lost(), self.concealment.samples)
+    /// The statistics so far, with the level of the last second.
+    pub(super) const fn stats(&self, level_dbfs: f64) -> AudioReceiveStats {
+        AudioReceiveStats {
+            packets: self.jitter.received(),
+            lost: self.jitter.lost(),
+            concealed_samples: self.concealment.samples,
+            total_samples: self.total_samples,
+            jitter_delay: self.jitter_delay,
+            level_dbfs,
+        }
     }
 
     /// Whether audio is being played.
@@ -122,14 +139,17 @@ impl AudioReceiver {
         self.concealment.on_stop(self.jitter.lost());
     }
 
-    /// Decodes the next packet, or conceals it.
-    fn decode_next(&mut self) {
+    /// Decodes the next packet at `now`, or conceals it.
+    fn decode_next(&mut self, now: MediaTime) {
         match self.jitter.pull() {
             Pull::Packet(payload) => {
                 let samples = self.decode(&payload, false, MAX_PACKET_SAMPLES);
                 self.jitter.advance(samples.unwrap_or(self.packet_samples));
                 match samples {
                     Some(samples) => {
+                        let (delay, target) =
+                            (self.jitter.held_for(now), self.jitter.target_delay());
+                        self.jitter_delay.add(samples as u64, delay, target);
                         self.packet_samples = samples;
                         self.concealed_run = 0;
                         self.pending.extend(&self.scratch[..samples]);
@@ -197,7 +217,7 @@ impl AudioReceiver {
             && !self.jitter.is_empty()
             && self.concealed_run == 0
         {
-            self.decode_next();
+            self.decode_next(now);
         }
         let shift = match correction {
             Correction::Shorten => shorten(&mut self.pending),
@@ -311,35 +331,14 @@ impl DriftDetector {
     }
 }
 
-/// The receive statistics of one audio stream.
-#[derive(Clone, Debug, Default)]
-pub(super) struct AudioReceiveStats {
-    /// Packets received, packets lost and samples concealed.
-    pub(super) counts: (u64, u64, u64),
-    /// The last second of audio.
-    pub(super) history: History,
-}
-
-impl AudioReceiveStats {
-    /// Computes the statistics. Takes some milliseconds on the calling thread.
-    pub(super) fn stats(&self) -> AudioStats {
-        let samples = self.history.samples();
-        let (packets, lost, concealed) = self.counts;
-        let concealed = Duration::from_micros(concealed * 1000 / 48);
-        AudioStats {
-            packets,
-            lost,
-            concealed_ms: concealed.as_millis() as u64,
-            level_dbfs: level_dbfs(&samples),
-            tone_hz: tone_hz(&samples),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::playback::testing::{ToneEncoder, at, packet};
+    use crate::{
+        audio::{History, level_dbfs, tone_hz},
+        model::AudioStats,
+        playback::testing::{ToneEncoder, at, packet},
+    };
 
     /// A receiver, and the audio that it has played.
     struct TestPlayout {
@@ -366,13 +365,15 @@ mod tests {
             }
         }
 
+        /// The statistics, with the level and the tone of the last second.
         fn stats(&self) -> AudioStats {
-            let mut stats =
-                AudioReceiveStats { counts: self.decoder.counts(), history: History::new() };
+            let mut history = History::new();
             for block in self.played.as_chunks::<BLOCK_SAMPLES>().0 {
-                stats.history.push(block);
+                history.push(block);
             }
-            stats.stats()
+            let samples = history.samples();
+            let (level_dbfs, tone_hz) = (level_dbfs(&samples), tone_hz(&samples));
+            AudioStats { level_dbfs, tone_hz, ..self.decoder.stats(level_dbfs).stats() }
         }
     }
 

@@ -13,6 +13,7 @@ use crate::{
 pub struct AudioTrack {
     peer: PeerId,
     codec: Codec,
+    ssrc: u32,
     source_id: String,
     packets: Fanout<AudioPacket>,
     incoming: Option<mpsc::Receiver<RtpPacket>>,
@@ -27,6 +28,7 @@ impl AudioTrack {
         Self {
             peer: track.peer,
             codec: track.codec,
+            ssrc: track.ssrc,
             source_id: track.source_id,
             packets: Fanout::default(),
             incoming: Some(track.packets),
@@ -53,6 +55,11 @@ impl AudioTrack {
     /// The codec of the packets.
     pub const fn codec(&self) -> Codec {
         self.codec
+    }
+
+    /// The SSRC of the packets.
+    pub const fn ssrc(&self) -> u32 {
+        self.ssrc
     }
 
     /// The sender's track id, which names the audio source (see [`IncomingTrack::source_id`]).

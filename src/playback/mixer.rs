@@ -14,8 +14,10 @@ use tokio::sync::watch;
 
 use super::{
     SpeakerSpec,
-    audio_receiver::{AudioReceiveStats, AudioReceiver},
+    audio_receive_stats::AudioReceiveStats,
+    audio_receiver::AudioReceiver,
     output::{BlockDemand, Output},
+    tone_tap::ToneTapSlot,
 };
 use crate::{
     audio::{Fade, LevelWindow, Mixer},
@@ -48,6 +50,8 @@ pub(super) struct MixedVoice {
     pub(super) meter: Meter,
     /// Measures the level.
     pub(super) level: LevelWindow,
+    /// Measures the level of the last second, for statistics.
+    pub(super) long_level: LevelWindow<100>,
     /// The received packets.
     pub(super) packets: Subscription<AudioPacket>,
     /// Reorders and decodes the packets.
@@ -71,6 +75,8 @@ pub(super) struct VoiceControl {
     pub(super) is_audible: AtomicBool,
     /// Whether the stream must be removed from the mixer thread.
     pub(super) is_removed: AtomicBool,
+    /// Keeps the audio if somebody measures its tone.
+    pub(super) tone: ToneTapSlot,
 }
 
 /// The length of a block.
@@ -232,11 +238,11 @@ impl MixedVoice {
             self.receiver.push(&packet.0);
         }
         let block = self.receiver.pull(now);
-        self.meter.set(self.level.push(&block.unwrap_or([0.0; BLOCK_SAMPLES])));
-        self.stats.send_modify(|stats| {
-            stats.counts = self.receiver.counts();
-            stats.history.push(&block.unwrap_or([0.0; BLOCK_SAMPLES]));
-        });
+        let samples = block.unwrap_or([0.0; BLOCK_SAMPLES]);
+        self.meter.set(self.level.push(&samples));
+        self.control.tone.record(&samples);
+        let level_dbfs = f64::from(self.long_level.push(&samples));
+        self.stats.send_replace(self.receiver.stats(level_dbfs));
         if self.receiver.is_playing()
             && let Some(on_first) = self.on_first.take()
         {

@@ -1,5 +1,6 @@
 //! Receives RTP packets, decodes them and plays video and audio at the right time.
 
+mod audio_receive_stats;
 mod audio_receiver;
 mod audio_track;
 mod decode_pool;
@@ -19,6 +20,7 @@ mod speaker_spec;
 mod sps;
 #[cfg(any(fuzzing, test))]
 mod testing;
+mod tone_tap;
 mod video_decoder;
 mod video_player;
 mod video_receive_buffer;
@@ -30,6 +32,7 @@ pub use decode_pool::DecodePool;
 pub use output::preflight_speaker;
 pub use speaker::{ClosingSpeaker, Speaker, Voice, speakers};
 pub use speaker_spec::{SpeakerSpec, SpeakerSpecError};
+pub use tone_tap::ToneTap;
 pub use video_decoder::{DecodeError, DecodeOutcome, VideoDecoder};
 pub use video_player::VideoPlayer;
 pub use video_track::VideoTrack;

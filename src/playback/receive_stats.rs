@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     media::BurntInTimecode,
-    model::{Latency, MediaTime, Size, VideoStats},
+    model::{JitterBufferStats, Latency, MediaTime, Size, VideoPlayoutStats, VideoStats},
 };
 
 /// The receive statistics of one video stream.
@@ -16,6 +16,9 @@ pub(super) struct VideoReceiveStats {
     pub(super) frames_decoded: u64,
     size: Option<Size>,
     total_freezes_duration: Duration,
+    /// Freezes that have ended.
+    freezes: u64,
+    jitter_buffer: JitterBufferDelay,
     awaited_frame: Option<FrameWait>,
     /// Whether the sender has signalled that it sends no video.
     is_video_off: bool,
@@ -67,6 +70,12 @@ impl VideoReceiveStats {
         }
     }
 
+    /// Records how long a frame waited that is shown `now`: it arrived at `arrival`, and was due at
+    /// `due`.
+    pub(super) fn on_frame_emitted(&mut self, arrival: MediaTime, due: MediaTime, now: MediaTime) {
+        self.jitter_buffer.add(1, now.since(arrival), due.since(arrival));
+    }
+
     /// Records that packets arrive, so that a frame is expected.
     pub(super) fn on_packet(&mut self, now: MediaTime) {
         if self.awaited_frame.is_none() && self.is_frame_expected() {
@@ -96,7 +105,9 @@ impl VideoReceiveStats {
     }
 
     fn stop_waiting(&mut self, now: MediaTime) {
-        self.total_freezes_duration += self.current_freeze(now);
+        let freeze = self.current_freeze(now);
+        self.freezes += u64::from(!freeze.is_zero());
+        self.total_freezes_duration += freeze;
         self.awaited_frame = None;
     }
 
@@ -115,6 +126,47 @@ impl VideoReceiveStats {
             frozen_ms: frozen.as_millis() as u64,
             latency_ms: self.latency.percentiles(),
             strip: self.timecode.map(|timecode| timecode.name()),
+        }
+    }
+
+    /// The statistics until `now` in the terms of W3C webrtc-stats.
+    pub(super) fn playout_stats(&self, now: MediaTime) -> VideoPlayoutStats {
+        let freeze = self.current_freeze(now);
+        VideoPlayoutStats {
+            frames_received: self.frames_received,
+            frames_decoded: self.frames_decoded,
+            frame_width: self.size.map(|size| size.width),
+            frame_height: self.size.map(|size| size.height),
+            freeze_count: self.freezes + u64::from(!freeze.is_zero()),
+            total_freezes_duration: (self.total_freezes_duration + freeze).as_secs_f64(),
+            jitter_buffer: self.jitter_buffer.stats(),
+        }
+    }
+}
+
+/// The delay of a jitter buffer, summed over frames or samples.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct JitterBufferDelay {
+    /// Microseconds times frames or samples.
+    delay: u64,
+    target: u64,
+    count: u64,
+}
+
+impl JitterBufferDelay {
+    /// Adds this many frames or samples that waited for `delay`, and should have for `target`.
+    pub(super) const fn add(&mut self, count: u64, delay: Duration, target: Duration) {
+        self.delay += delay.as_micros() as u64 * count;
+        self.target += target.as_micros() as u64 * count;
+        self.count += count;
+    }
+
+    /// The sums in seconds.
+    pub(super) fn stats(self) -> JitterBufferStats {
+        JitterBufferStats {
+            jitter_buffer_delay: self.delay as f64 / 1e6,
+            jitter_buffer_target_delay: self.target as f64 / 1e6,
+            jitter_buffer_emitted_count: self.count,
         }
     }
 }
@@ -216,6 +268,26 @@ mod tests {
 
     fn frozen_ms(stats: &VideoReceiveStats, ms: u64) -> u64 {
         stats.stats(at(ms)).frozen_ms
+    }
+
+    #[test]
+    fn freezes_are_counted_once_each_and_waiting_times_are_summed() {
+        let mut stats = VideoReceiveStats::default();
+        [1000, 1100, 1600, 1700].into_iter().for_each(|ms| show(&mut stats, ms));
+        stats.on_frame_emitted(at(1000), at(1050), at(1070));
+        stats.on_frame_emitted(at(1040), at(1080), at(1080));
+        assert_eq!(stats.playout_stats(at(1900)).freeze_count, 1);
+        let playout = stats.playout_stats(at(2000));
+        assert_eq!((playout.freeze_count, playout.total_freezes_duration), (2, 0.4));
+        let JitterBufferStats {
+            jitter_buffer_delay,
+            jitter_buffer_target_delay,
+            jitter_buffer_emitted_count,
+        } = playout.jitter_buffer;
+        assert_eq!((jitter_buffer_delay, jitter_buffer_target_delay), (0.11, 0.09));
+        assert_eq!(jitter_buffer_emitted_count, 2);
+        show(&mut stats, 2000);
+        assert_eq!(stats.playout_stats(at(2000)).freeze_count, 2, "it has ended");
     }
 
     #[test]

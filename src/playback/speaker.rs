@@ -14,15 +14,17 @@ use tokio::sync::watch;
 
 use super::{
     SpeakerSpec,
-    audio_receiver::{AudioReceiveStats, AudioReceiver},
+    audio_receive_stats::AudioReceiveStats,
+    audio_receiver::AudioReceiver,
     audio_track::AudioTrack,
     mixer::{MixedVoice, MixerThread, VoiceControl},
+    tone_tap::{ToneTap, ToneTapSlot},
 };
 use crate::{
     audio::{Fade, LevelWindow},
     devices::{AudioDirection, Device, list_audio_devices},
     media::{Meter, Slot, Stop, Worker},
-    model::{AudioStats, DeviceState},
+    model::{AudioPlayoutStats, AudioStats, DeviceState},
     supervision::Panicked,
 };
 
@@ -115,12 +117,14 @@ impl Speaker {
     ) -> Voice {
         let (stats_sender, stats) = watch::channel(AudioReceiveStats::default());
         let (is_audible, is_removed) = (AtomicBool::new(true), AtomicBool::new(false));
-        let control = Arc::new(VoiceControl { is_audible, is_removed });
+        let tone = ToneTapSlot::default();
+        let control = Arc::new(VoiceControl { is_audible, is_removed, tone });
         match AudioReceiver::new() {
             Ok(receiver) => {
                 let voice = MixedVoice {
                     meter,
                     level: LevelWindow::default(),
+                    long_level: LevelWindow::default(),
                     packets: track.subscribe(MAX_PACKETS),
                     receiver,
                     stats: stats_sender,
@@ -163,12 +167,21 @@ pub struct Voice {
 }
 
 impl Voice {
-    /// The receive statistics since the start. Level and tone are those of the last second, whether
-    /// the stream is audible or not. Takes some milliseconds on the calling thread, so call it
-    /// about once a second.
+    /// The receive statistics since the start. The level is that of the last second, whether the
+    /// stream is audible or not. The tone is unknown: see [`Self::tap_tone`].
     pub fn stats(&self) -> AudioStats {
-        let stats = self.stats.borrow().clone();
-        stats.stats()
+        self.stats.borrow().stats()
+    }
+
+    /// The same in the terms of W3C webrtc-stats.
+    pub fn playout_stats(&self) -> AudioPlayoutStats {
+        self.stats.borrow().playout_stats()
+    }
+
+    /// Attaches a tap that measures the tone of the stream, audible or not. It keeps a second of
+    /// audio. Further calls return the same tap while it is held.
+    pub fn tap_tone(&self) -> ToneTap {
+        self.control.tone.attach()
     }
 
     /// Sets whether the stream is part of the mix. If not, it is still decoded and measured.
@@ -244,7 +257,7 @@ mod tests {
         }
 
         /// Plays a tone whose packets are sent at once. Returns when a full second was measured.
-        fn play_tone(&self, hz: f64, before: impl FnOnce(&Voice)) -> Voice {
+        fn play_tone(&self, hz: f64, before: impl FnOnce(&Voice)) -> Playing {
             let (mut track, packets) = audio_track();
             self.play_track(hz, before, (&mut track, packets))
         }
@@ -255,24 +268,25 @@ mod tests {
             hz: f64,
             before: impl FnOnce(&Voice),
             (track, packets): (&mut AudioTrack, mpsc::Sender<RtpPacket>),
-        ) -> Voice {
+        ) -> Playing {
             let (sender, first) = channel();
             let on_first = Box::new(move || sender.send(()).unwrap());
             let voice = self.speaker.play(track, Meter::default(), on_first);
             before(&voice);
+            let playing = Playing { tone: voice.tap_tone(), voice };
             let _guard = self.runtime.enter();
             track.start();
             send_tone(hz, 0, &packets);
             first.recv_timeout(TIMEOUT).expect("the first packet is reported");
-            self.wait_until_measured(&voice, packets);
-            voice
+            self.wait_until_measured(&playing, packets);
+            playing
         }
 
-        fn wait_until_measured(&self, voice: &Voice, _open: mpsc::Sender<RtpPacket>) {
+        fn wait_until_measured(&self, playing: &Playing, _open: mpsc::Sender<RtpPacket>) {
             let start = now();
-            let mut stats = voice.stats.clone();
-            let is_full = |stats: &AudioReceiveStats| {
-                let samples = stats.history.samples();
+            let mut stats = playing.voice.stats.clone();
+            let is_full = |_: &AudioReceiveStats| {
+                let samples = playing.tone.samples();
                 samples[0] != 0.0 && samples[47_990..].iter().any(|sample| *sample != 0.0)
             };
             self.runtime.block_on(stats.wait_for(is_full)).expect("the mixer thread runs");
@@ -291,6 +305,12 @@ mod tests {
             let sent = packet(sequence, timestamp, false, encoder.next_packet(), arrival);
             packets.try_send(sent).unwrap();
         }
+    }
+
+    /// A voice, and its tone.
+    struct Playing {
+        voice: Voice,
+        tone: ToneTap,
     }
 
     struct WavPath(PathBuf);
@@ -317,10 +337,10 @@ mod tests {
     fn a_tone_is_measured_and_recorded_in_the_output_file() {
         let path = WavPath::new("tone");
         let fixture = fixture(&SpeakerSpec::File(path.0.clone()));
-        let voice = fixture.play_tone(440.0, |_| ());
+        let Playing { voice, tone } = fixture.play_tone(440.0, |_| ());
         assert_eq!(fixture.settled_state(), DeviceState::Running);
         let stats = voice.stats();
-        assert!((stats.tone_hz.unwrap() - 440.0).abs() < 2.0, "{stats:?}");
+        assert!((tone.tone_hz().unwrap() - 440.0).abs() < 2.0, "{tone:?}");
         assert!((stats.level_dbfs - -15.05).abs() < 1.0, "{stats:?}");
         assert_eq!((stats.packets, stats.lost), (75, 0));
         drop(fixture);
@@ -334,8 +354,8 @@ mod tests {
         let fixture = fixture(&SpeakerSpec::None);
         let (mut track, packets) = audio_track();
         let (mut recorder, mut slow) = (track.subscribe(75), track.subscribe(10));
-        let voice = fixture.play_track(440.0, |_| (), (&mut track, packets));
-        let stats = voice.stats();
+        let playing = fixture.play_track(440.0, |_| (), (&mut track, packets));
+        let stats = playing.voice.stats();
         assert_eq!((stats.packets, stats.lost, stats.concealed_ms), (75, 0, 0));
         let recorded: Vec<_> = std::iter::from_fn(|| recorder.try_recv()).collect();
         assert!(recorded.iter().map(|packet| packet.0.sequence).eq(0..75));
@@ -346,8 +366,8 @@ mod tests {
     fn an_inaudible_voice_is_measured_and_not_in_the_mix() {
         let path = WavPath::new("inaudible");
         let fixture = fixture(&SpeakerSpec::File(path.0.clone()));
-        let voice = fixture.play_tone(660.0, |voice| voice.set_audible(false));
-        assert!((voice.stats().tone_hz.unwrap() - 660.0).abs() < 2.0);
+        let playing = fixture.play_tone(660.0, |voice| voice.set_audible(false));
+        assert!((playing.tone.tone_hz().unwrap() - 660.0).abs() < 2.0);
         drop(fixture);
         let recorded = path.read();
         assert!(recorded.len() >= 48_000);
@@ -359,8 +379,8 @@ mod tests {
         let broken = SpeakerSpec::File("/nowhere/a.wav".into());
         for spec in [SpeakerSpec::None, broken] {
             let fixture = fixture(&spec);
-            let voice = fixture.play_tone(300.0, |_| ());
-            assert!((voice.stats().tone_hz.unwrap() - 300.0).abs() < 2.0, "{spec}");
+            let playing = fixture.play_tone(300.0, |_| ());
+            assert!((playing.tone.tone_hz().unwrap() - 300.0).abs() < 2.0, "{spec}");
             let state = fixture.settled_state();
             match spec {
                 SpeakerSpec::None => assert_eq!(state, DeviceState::Running),
@@ -382,17 +402,18 @@ mod tests {
             panic!("planted");
         });
         let broken = fixture.speaker.play(&track, Meter::default(), on_first);
+        let broken = Playing { tone: broken.tap_tone(), voice: broken };
         {
             let _guard = fixture.runtime.enter();
             track.start();
         }
         send_tone(440.0, 0, &packets);
         first.recv_timeout(TIMEOUT).expect("the first packet is played");
-        let voice = fixture.play_tone(660.0, |_| ());
-        assert!((voice.stats().tone_hz.unwrap() - 660.0).abs() < 2.0);
+        let playing = fixture.play_tone(660.0, |_| ());
+        assert!((playing.tone.tone_hz().unwrap() - 660.0).abs() < 2.0);
         send_tone(440.0, 75, &packets);
         fixture.wait_until_measured(&broken, packets);
-        assert!((broken.stats().tone_hz.unwrap() - 440.0).abs() < 2.0);
+        assert!((broken.tone.tone_hz().unwrap() - 440.0).abs() < 2.0);
     }
 
     #[test]

@@ -107,6 +107,8 @@ enum DecoderState {
 struct ScheduledFrame {
     frame: VideoFrame,
     timecode: Option<BurntInTimecode>,
+    /// When its last packet arrived.
+    arrival: MediaTime,
 }
 
 /// The event that woke the player's task.
@@ -180,8 +182,8 @@ impl PlayoutTask {
                 self.stats.send_modify(|stats| stats.frames_decoded += 1);
                 if self.subscription.is_some() {
                     frame.time = self.clock.due(decoded.timestamp, decoded.arrival);
-                    self.playout_queue
-                        .push_back(ScheduledFrame { frame, timecode: decoded.timecode });
+                    let (timecode, arrival) = (decoded.timecode, decoded.arrival);
+                    self.playout_queue.push_back(ScheduledFrame { frame, timecode, arrival });
                 }
             }
             Ok(None) => {}
@@ -206,6 +208,7 @@ impl PlayoutTask {
 
     fn show(&mut self, scheduled: ScheduledFrame, now: MediaTime) {
         self.stats.send_modify(|stats| {
+            stats.on_frame_emitted(scheduled.arrival, scheduled.frame.time, now);
             stats.on_frame_shown(scheduled.frame.size, scheduled.timecode, now, unix_ms(now));
         });
         self.sink.put(&scheduled.frame);

@@ -14,7 +14,7 @@ use crate::{
         AccessUnit, Codec, Fanout, IncomingTrack, KeyframeRequest, RtpPacket, Subscription,
         TrackFailure, now,
     },
-    model::{MediaTime, VideoStats},
+    model::{MediaTime, VideoPlayoutStats, VideoStats},
 };
 
 /// One remote video track: its packets are reordered and depacketized once, and every subscriber
@@ -22,6 +22,8 @@ use crate::{
 #[derive(Debug)]
 pub struct VideoTrack {
     codec: Codec,
+    ssrc: u32,
+    source_id: String,
     units: Fanout<AccessUnit>,
     stats: watch::Sender<VideoReceiveStats>,
     receive: Option<(ReceiveTask, mpsc::Receiver<RtpPacket>)>,
@@ -43,7 +45,16 @@ impl VideoTrack {
             stats: stats.clone(),
         };
         let (receive, failure) = (Some((receive, track.packets)), track.failure);
-        Self { codec: track.codec, units, stats, receive, failure, task: None }
+        Self {
+            codec: track.codec,
+            ssrc: track.ssrc,
+            source_id: track.source_id,
+            units,
+            stats,
+            receive,
+            failure,
+            task: None,
+        }
     }
 
     /// Starts to receive. Must be called in a Tokio runtime. A further call does nothing.
@@ -62,6 +73,16 @@ impl VideoTrack {
         self.codec
     }
 
+    /// The SSRC of the packets.
+    pub const fn ssrc(&self) -> u32 {
+        self.ssrc
+    }
+
+    /// The sender's track id, which names the video source (see [`IncomingTrack::source_id`]).
+    pub fn source_id(&self) -> &str {
+        &self.source_id
+    }
+
     /// Adds a subscriber whose queue holds `capacity` access units. It starts at a keyframe, which
     /// is requested from the sender. If its queue is full, it continues at a keyframe; other
     /// subscribers do not notice. The subscription ends with the track.
@@ -73,6 +94,12 @@ impl VideoTrack {
     /// frame is put into the sink of the [`VideoPlayer`](super::VideoPlayer).
     pub fn stats(&self) -> VideoStats {
         self.stats.borrow().stats(now())
+    }
+
+    /// The same in the terms of W3C webrtc-stats. The jitter buffer's delay ends when a frame is
+    /// put into the player's sink.
+    pub fn playout_stats(&self) -> VideoPlayoutStats {
+        self.stats.borrow().playout_stats(now())
     }
 
     /// Sets whether the sender sends video. While it does not, missing frames are not a freeze.

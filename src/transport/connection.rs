@@ -1,17 +1,17 @@
 //! The owner's handle of a connection, its configuration and its outputs.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::{
     CheckBudget, Impairment, RtpDump, VirtualNetwork,
-    tap::TrafficCounters,
+    stats::ConnectionStats,
     task::{self, TaskIo},
 };
 use crate::{
     media::{EncodedAudio, EncodedVideo, IncomingTrack, Subscription, SubscriptionSlot},
-    model::{PeerCommand, PeerEvent, PeerId, PeerMedia, PeerState, PerSource},
+    model::{PeerCommand, PeerEvent, PeerId, PeerMedia, PeerState, PerSource, RtcStats},
     network::KnownPaths,
     supervision::catch_async,
 };
@@ -68,7 +68,7 @@ pub struct Connection {
     video: Arc<SubscriptionSlot<EncodedVideo>>,
     audio: Arc<SubscriptionSlot<EncodedAudio>>,
     impairment: watch::Sender<Impairment>,
-    traffic: Arc<TrafficCounters>,
+    stats: Arc<ConnectionStats>,
     /// Dropping it ends the task.
     _alive: oneshot::Sender<()>,
     /// Held for as long as the owner has the connection.
@@ -97,7 +97,7 @@ impl Connection {
             video: Arc::default(),
             audio: Arc::default(),
             impairment,
-            traffic: Arc::default(),
+            stats: Arc::default(),
             _alive: alive,
             _check_budget: budget,
         };
@@ -108,7 +108,7 @@ impl Connection {
             video: Arc::clone(&connection.video),
             audio: Arc::clone(&connection.audio),
             impairment: config.impairment.map(|_| connection.impairment.subscribe()),
-            traffic: Arc::clone(&connection.traffic),
+            stats: Arc::clone(&connection.stats),
             check_limiter,
         };
         // Not aborted on drop: the task closes the connection of the library first.
@@ -144,12 +144,11 @@ impl Connection {
         self.impairment.send_replace(impairment);
     }
 
-    /// The RTP packets that were sent so far.
-    pub fn traffic(&self) -> Traffic {
-        Traffic {
-            sent: self.traffic.sent.load(Ordering::Relaxed),
-            retransmitted: self.traffic.retransmitted.load(Ordering::Relaxed),
-        }
+    /// The statistics of now: the transport, the selected candidate pair, and the streams of both
+    /// directions. Their members about frames and samples are absent, because playback has them.
+    /// Takes short locks that the connection's driver takes too.
+    pub fn stats(&self) -> Vec<RtcStats> {
+        self.stats.report()
     }
 }
 
@@ -160,15 +159,6 @@ async fn run_supervised(config: ConnectionConfig, sinks: EventSinks, io: TaskIo)
         // The owner may have gone.
         let _ = events.send((peer, PeerEvent::State(PeerState::Failed))).await;
     }
-}
-
-/// The number of RTP packets that a connection has sent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Traffic {
-    /// First transmissions.
-    pub sent: u64,
-    /// Retransmissions that the remote peer requested by NACK (RFC 4585, section 6.2.1).
-    pub retransmitted: u64,
 }
 
 #[cfg(test)]

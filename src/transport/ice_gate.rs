@@ -42,6 +42,7 @@ use super::{
     inbound_data_limit::InboundDataLimit,
     rx_limiter::RxLimiter,
     ssrc_limiter::SsrcLimiter,
+    stats::{ConnectionStats, PathCounters, SelectedPath},
 };
 
 /// Admitted sources that are remembered: the most recently checked ones. A peer has one, or a few
@@ -69,7 +70,7 @@ const MIN_UNANSWERED_REQUESTS: u32 = 15;
 pub(super) struct IceGateSocket {
     inner: Arc<dyn AsyncUdpSocket>,
     // The trait sends and receives through `&self`; only the connection's one driver ever does.
-    gate: Mutex<IceGate>,
+    gate: Arc<Mutex<IceGate>>,
     rx_limiter: Mutex<RxLimiter>,
     shared: IceGateShared,
 }
@@ -85,12 +86,17 @@ pub(super) struct IceGateShared {
     pub(super) ssrc_limiter: Arc<SsrcLimiter>,
     /// Notified when the remote peer no longer answers checks.
     pub(super) consent_lost: Arc<Notify>,
+    /// Reads the counters of the sockets.
+    pub(super) stats: Arc<ConnectionStats>,
 }
 
 impl IceGateSocket {
     pub(super) fn new(inner: Arc<dyn AsyncUdpSocket>, shared: IceGateShared) -> Self {
         let rx_limiter = Mutex::new(RxLimiter::new(Instant::now()));
-        let gate = Mutex::new(IceGate::new(shared.checks.clone()));
+        let gate = Arc::new(Mutex::new(IceGate::new(shared.checks.clone())));
+        if let Ok(local) = inner.local_addr() {
+            shared.stats.add_socket(local, Arc::downgrade(&gate));
+        }
         Self { inner, gate, rx_limiter, shared }
     }
 }
@@ -109,10 +115,12 @@ impl AsyncUdpSocket for IceGateSocket {
             return Poll::Ready(Ok(total_length));
         }
         let sent = ready!(self.inner.poll_send(cx, transmit));
-        for binding in datagrams.filter_map(StunBinding::parse) {
-            gate.on_sent(to, binding, Instant::now());
+        let now = Instant::now();
+        for binding in datagrams.clone().filter_map(StunBinding::parse) {
+            gate.on_sent(to, binding, now);
         }
-        if gate.has_lost_consent(to, Instant::now()) {
+        gate.count_sent(to, datagrams);
+        if gate.has_lost_consent(to, now) {
             self.shared.consent_lost.notify_one();
         }
         Poll::Ready(sent)
@@ -142,6 +150,7 @@ impl AsyncUdpSocket for IceGateSocket {
                 continue;
             }
             if gate.is_admitted(meta.addr) {
+                gate.count_received(meta.addr, datagrams.clone());
                 rx_limiter.on_received(datagrams.len() as u32, now);
                 let is_admitted = |datagram: &[u8]| self.shared.ssrc_limiter.admits(datagram, now);
                 meta.len = retain(&mut buffer[..meta.len], meta.stride, is_admitted);
@@ -206,13 +215,13 @@ fn is_stun(datagram: &[u8]) -> bool {
 
 /// Which sources may be received from, and which addresses may be sent to.
 #[derive(Debug)]
-struct IceGate {
+pub(super) struct IceGate {
     admitted: VecDeque<SocketAddr>,
-    pending_requests: VecDeque<(SocketAddr, [u8; 12])>,
+    pending_requests: VecDeque<PendingRequest>,
     /// Addresses that have answered a check, the latest last.
     consents: VecDeque<Consent>,
-    /// The latest destination of a datagram that was not STUN.
-    media_destination: Option<SocketAddr>,
+    /// The latest destination of a datagram that was not STUN, and when that was sent.
+    media_destination: Option<(SocketAddr, Instant)>,
     unanswered: UnansweredChecks,
     /// Sources whose request was answered before anything was sent to them.
     peer_reflexive: Vec<SocketAddr>,
@@ -226,6 +235,15 @@ struct Consent {
     last_response: Instant,
     /// When the first request since then was sent, and how many were sent.
     unanswered: Option<(Instant, u32)>,
+    counters: PathCounters,
+}
+
+/// A request that was sent and not answered yet.
+#[derive(Debug)]
+struct PendingRequest {
+    to: SocketAddr,
+    id: [u8; 12],
+    sent_at: Instant,
 }
 
 impl IceGate {
@@ -249,7 +267,7 @@ impl IceGate {
     ) -> bool {
         let consent = self.consents.iter().find(|consent| consent.address == to);
         if !datagrams.clone().all(is_stun) {
-            self.media_destination = Some(to);
+            self.media_destination = Some((to, now));
             return consent.is_some_and(|consent| now < consent.last_response + CONSENT_TIMEOUT);
         }
         let is_request =
@@ -261,9 +279,13 @@ impl IceGate {
         let consent = self.consents.iter_mut().find(|consent| consent.address == to);
         match (binding, consent) {
             (StunBinding::Request(id), consent) => {
-                push(&mut self.pending_requests, (to, id), MAX_PENDING_REQUESTS);
+                let request = PendingRequest { to, id, sent_at: now };
+                push(&mut self.pending_requests, request, MAX_PENDING_REQUESTS);
                 match consent {
-                    Some(consent) => consent.unanswered.get_or_insert((now, 0)).1 += 1,
+                    Some(consent) => {
+                        consent.unanswered.get_or_insert((now, 0)).1 += 1;
+                        consent.counters.requests_sent += 1;
+                    }
                     None => self.unanswered.on_sent(to, now),
                 }
             }
@@ -287,7 +309,8 @@ impl IceGate {
                     count >= MIN_UNANSWERED_REQUESTS && now >= since + CONSENT_TIMEOUT
                 })
         };
-        self.media_destination == Some(to) && self.consents.iter().any(is_lost)
+        self.media_destination.is_some_and(|(latest, _)| latest == to)
+            && self.consents.iter().any(is_lost)
     }
 
     /// Whether something was sent to that address before.
@@ -307,11 +330,11 @@ impl IceGate {
         for datagram in datagrams.clone() {
             if let Some(StunBinding::Success(id)) = StunBinding::parse(datagram)
                 && let Some(index) =
-                    self.pending_requests.iter().position(|pending| *pending == (source, id))
-            {
+                    self.pending_requests.iter().position(|sent| sent.to == source && sent.id == id)
                 // A replayed response does not count.
-                self.pending_requests.remove(index);
-                self.on_success(source, now);
+                && let Some(request) = self.pending_requests.remove(index)
+            {
+                self.on_success(&request, now);
             }
         }
         self.is_admitted(source)
@@ -319,12 +342,48 @@ impl IceGate {
                 && (self.peer_reflexive.len() < MAX_PEER_REFLEXIVE || self.is_known(source)))
     }
 
-    fn on_success(&mut self, source: SocketAddr, now: Instant) {
-        self.consents.retain(|consent| consent.address != source);
-        let consent = Consent { address: source, last_response: now, unanswered: None };
+    fn on_success(&mut self, request: &PendingRequest, now: Instant) {
+        let source = request.to;
+        let known = self.consents.iter().position(|consent| consent.address == source);
+        let known = known.and_then(|index| self.consents.remove(index));
+        let waiting = self.pending_requests.iter().filter(|sent| sent.to == source).count();
+        let first = PathCounters { requests_sent: waiting as u64 + 1, ..PathCounters::default() };
+        let mut counters = known.map_or(first, |consent| consent.counters);
+        counters.responses_received += 1;
+        counters.round_trip.record(now.saturating_duration_since(request.sent_at));
+        let consent = Consent { address: source, last_response: now, unanswered: None, counters };
         push(&mut self.consents, consent, MAX_ADMITTED);
         self.unanswered.on_answered(source);
         self.admit(source);
+    }
+
+    /// Counts datagrams that were sent, without STUN.
+    fn count_sent<'a>(&mut self, to: SocketAddr, datagrams: impl Iterator<Item = &'a [u8]>) {
+        let Some(consent) = self.consents.iter_mut().find(|consent| consent.address == to) else {
+            return;
+        };
+        for datagram in datagrams.filter(|datagram| !is_stun(datagram)) {
+            consent.counters.packets_sent += 1;
+            consent.counters.bytes_sent += datagram.len() as u64;
+        }
+    }
+
+    /// Counts datagrams that were received, without STUN.
+    fn count_received<'a>(&mut self, from: SocketAddr, datagrams: impl Iterator<Item = &'a [u8]>) {
+        let Some(consent) = self.consents.iter_mut().find(|consent| consent.address == from) else {
+            return;
+        };
+        for datagram in datagrams.filter(|datagram| !is_stun(datagram)) {
+            consent.counters.packets_received += 1;
+            consent.counters.bytes_received += datagram.len() as u64;
+        }
+    }
+
+    /// The path on which media are sent; `None` if nothing was sent, or its address never answered.
+    pub(super) fn selected_path(&self) -> Option<SelectedPath> {
+        let (remote, used_at) = self.media_destination?;
+        let consent = self.consents.iter().find(|consent| consent.address == remote)?;
+        Some(SelectedPath { remote, used_at, counters: consent.counters })
     }
 
     fn is_admitted(&self, source: SocketAddr) -> bool {
@@ -346,202 +405,4 @@ fn push<T>(queue: &mut VecDeque<T>, item: T, capacity: usize) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::transport::CheckBudget;
-
-    /// A fatal DTLS alert in the clear.
-    const ALERT: &[u8] = &[21, 254, 253, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 2, 40];
-
-    fn address(port: u16) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], port))
-    }
-
-    fn stun(kind: u8, id: u8) -> Vec<u8> {
-        let mut message = vec![kind, 0x01, 0, 0, 0x21, 0x12, 0xa4, 0x42];
-        message.extend([id; 12]);
-        message
-    }
-
-    fn may_receive(gate: &mut IceGate, port: u16, datagram: &[u8]) -> bool {
-        gate.may_receive(address(port), std::iter::once(datagram), Instant::now())
-    }
-
-    fn new_gate() -> IceGate {
-        IceGate::new(CheckBudget::default().limiter())
-    }
-
-    fn on_sent(gate: &mut IceGate, port: u16, message: &[u8]) {
-        gate.on_sent(address(port), StunBinding::parse(message).unwrap(), Instant::now());
-    }
-
-    fn may_send(gate: &mut IceGate, port: u16, datagram: &[u8]) -> bool {
-        gate.may_send(address(port), std::iter::once(datagram), Instant::now())
-    }
-
-    #[tokio::test]
-    async fn a_source_without_a_successful_check_may_only_send_requests() {
-        let mut gate = new_gate();
-        assert!(!may_receive(&mut gate, 1, ALERT));
-        assert!(!may_receive(&mut gate, 1, &[0x80, 96, 0, 1]), "RTP");
-        assert!(may_receive(&mut gate, 1, &stun(0, 7)));
-        assert!(!may_receive(&mut gate, 1, ALERT), "a request alone does not admit its source");
-        let both = [stun(0, 7), ALERT.to_vec()];
-        let both = both.iter().map(Vec::as_slice);
-        assert!(!gate.may_receive(address(1), both, Instant::now()));
-    }
-
-    #[tokio::test]
-    async fn a_source_whose_request_was_answered_is_admitted_and_no_other() {
-        let mut gate = new_gate();
-        on_sent(&mut gate, 1, &stun(1, 7));
-        assert!(may_receive(&mut gate, 1, ALERT));
-        assert!(!may_receive(&mut gate, 2, ALERT));
-    }
-
-    #[tokio::test]
-    async fn a_source_is_admitted_by_a_response_to_a_request_that_was_sent_to_it() {
-        let mut gate = new_gate();
-        on_sent(&mut gate, 1, &stun(0, 7));
-        may_receive(&mut gate, 1, &stun(1, 8));
-        assert!(!may_receive(&mut gate, 1, ALERT), "a guessed transaction id");
-        may_receive(&mut gate, 2, &stun(1, 7));
-        assert!(!may_receive(&mut gate, 2, ALERT), "a response from another source");
-        may_receive(&mut gate, 1, &stun(1, 7));
-        assert!(may_receive(&mut gate, 1, ALERT));
-    }
-
-    #[tokio::test]
-    async fn what_is_remembered_is_bounded() {
-        let mut gate = new_gate();
-        for port in 1..=200 {
-            on_sent(&mut gate, port, &stun(0, 1));
-            on_sent(&mut gate, port, &stun(1, 1));
-        }
-        (0..=255).for_each(|id| on_sent(&mut gate, 1, &stun(0, id)));
-        assert_eq!(
-            (gate.pending_requests.len(), gate.admitted.len()),
-            (MAX_PENDING_REQUESTS, MAX_ADMITTED)
-        );
-        assert!(may_receive(&mut gate, 200, ALERT), "the newest source is kept");
-    }
-
-    #[tokio::test]
-    async fn checks_to_an_address_are_unlimited_only_once_it_has_answered() {
-        let mut gate = new_gate();
-        let request = stun(0, 7);
-        for port in 1..=100 {
-            if may_send(&mut gate, port, &request) {
-                on_sent(&mut gate, port, &request);
-            }
-        }
-        assert!(!may_send(&mut gate, 1, &request) && !may_send(&mut gate, 200, &request));
-        assert!(may_receive(&mut gate, 1, &stun(1, 7)));
-        for _ in 0..1000 {
-            assert!(may_send(&mut gate, 1, &request));
-            on_sent(&mut gate, 1, &request);
-        }
-        assert!(!may_send(&mut gate, 2, &request));
-        assert!(may_send(&mut gate, 2, &stun(1, 9)), "its requests are answered");
-    }
-
-    #[tokio::test]
-    async fn a_response_counts_once() {
-        let mut gate = new_gate();
-        on_sent(&mut gate, 1, &stun(0, 7));
-        may_receive(&mut gate, 1, &stun(1, 7));
-        assert_eq!(gate.pending_requests.len(), 0);
-    }
-
-    #[tokio::test]
-    async fn peer_reflexive_sources_are_limited() {
-        let mut gate = new_gate();
-        let is_answered = |gate: &mut IceGate, port| {
-            let passes = may_receive(gate, port, &stun(0, 7));
-            if passes {
-                on_sent(gate, port, &stun(1, 7));
-            }
-            passes
-        };
-        let passed = (1..=100).filter(|port| is_answered(&mut gate, *port)).count();
-        assert_eq!(passed, MAX_PEER_REFLEXIVE);
-        assert!(is_answered(&mut gate, 1), "an admitted source stays admitted");
-        on_sent(&mut gate, 200, &stun(0, 8));
-        assert!(is_answered(&mut gate, 200), "an address that was checked is known");
-    }
-
-    /// Sends a request every half second for that long. Returns whether consent is lost then.
-    fn send_requests(gate: &mut IceGate, from: Instant, seconds: u32) -> bool {
-        let mut is_lost = false;
-        for tick in 0..seconds * 2 {
-            let now = from + Duration::from_millis(500) * tick;
-            gate.on_sent(address(1), StunBinding::Request([9; 12]), now);
-            is_lost = gate.has_lost_consent(address(1), now);
-        }
-        is_lost
-    }
-
-    fn may_send_media(gate: &mut IceGate, now: Instant) -> bool {
-        gate.may_send(address(1), std::iter::once(&[0x80, 96, 0, 1][..]), now)
-    }
-
-    #[tokio::test]
-    async fn an_address_that_stops_answering_gets_no_media_whatever_it_requests() {
-        let (mut gate, start) = (new_gate(), Instant::now());
-        assert!(!may_send_media(&mut gate, start), "it has not answered yet");
-        gate.on_sent(address(1), StunBinding::Request([1; 12]), start);
-        gate.may_receive(address(1), std::iter::once(&stun(1, 1)[..]), start);
-        assert!(may_send_media(&mut gate, start));
-        assert!(!send_requests(&mut gate, start, 14));
-        // It sends a request of its own, and an old response again.
-        let late = start + CONSENT_TIMEOUT;
-        gate.may_receive(address(1), std::iter::once(&stun(0, 5)[..]), late);
-        gate.on_sent(address(1), StunBinding::Success([5; 12]), late);
-        gate.may_receive(address(1), std::iter::once(&stun(1, 1)[..]), late);
-        assert!(may_send_media(&mut gate, late - Duration::from_millis(1)));
-        assert!(!may_send_media(&mut gate, late));
-        assert!(send_requests(&mut gate, late, 1));
-        gate.may_receive(address(1), std::iter::once(&stun(1, 9)[..]), late);
-        assert!(may_send_media(&mut gate, late), "it has answered");
-        assert!(!send_requests(&mut gate, late, 1));
-    }
-
-    #[tokio::test]
-    async fn a_program_that_was_suspended_sends_requests_before_it_gives_up() {
-        let (mut gate, start) = (new_gate(), Instant::now());
-        gate.on_sent(address(1), StunBinding::Request([1; 12]), start);
-        gate.may_receive(address(1), std::iter::once(&stun(1, 1)[..]), start);
-        assert!(may_send_media(&mut gate, start));
-        gate.on_sent(address(1), StunBinding::Request([2; 12]), start);
-        let awake = start + CONSENT_TIMEOUT * 20;
-        assert!(!may_send_media(&mut gate, awake));
-        assert!(!send_requests(&mut gate, awake, 6));
-        gate.may_receive(address(1), std::iter::once(&stun(1, 9)[..]), awake);
-        assert!(may_send_media(&mut gate, awake));
-    }
-
-    #[tokio::test]
-    async fn an_address_that_is_no_longer_used_may_be_silent() {
-        let (mut gate, start) = (new_gate(), Instant::now());
-        for port in [1, 2] {
-            gate.on_sent(address(port), StunBinding::Request([1; 12]), start);
-            gate.may_receive(address(port), std::iter::once(&stun(1, 1)[..]), start);
-        }
-        gate.may_send(address(2), std::iter::once(ALERT), start);
-        assert!(!send_requests(&mut gate, start, 30));
-    }
-
-    #[test]
-    fn some_datagrams_of_a_batch_are_removed() {
-        let received = *b"aa1bb2cc3d";
-        let kept = |keeps: fn(&[u8]) -> bool| {
-            let mut buffer = received;
-            let length = retain(&mut buffer, 3, keeps);
-            String::from_utf8(buffer[..length].to_vec()).unwrap()
-        };
-        assert_eq!(kept(|_| true), "aa1bb2cc3d");
-        assert_eq!(kept(|datagram| datagram[0] != b'b'), "aa1cc3d");
-        assert_eq!(kept(|datagram| datagram[0] != b'd'), "aa1bb2cc3");
-        assert_eq!(kept(|_| false), "");
-    }
-}
+mod tests;

@@ -7,12 +7,13 @@ use tokio::sync::{Notify, mpsc, watch};
 use webrtc::{
     media_stream::track_remote::TrackRemote,
     peer_connection::{
-        PeerConnectionEventHandler, RTCIceGatheringState, RTCPeerConnectionIceEvent,
-        RTCPeerConnectionState,
+        PeerConnectionEventHandler, RTCIceConnectionState, RTCIceGatheringState,
+        RTCPeerConnectionIceEvent, RTCPeerConnectionState,
     },
 };
 
-use crate::model::PeerState;
+use super::stats::ConnectionStats;
+use crate::model::{IceTransportState, PeerState};
 
 /// Events that may wait for the connection's task: some candidates for each address, a few states
 /// and tracks. More wait only if the task has been stuck for long.
@@ -35,14 +36,18 @@ pub(super) struct EventForwarder {
     queue: mpsc::Sender<LibraryEvent>,
     overflow: Arc<Notify>,
     connected: watch::Sender<bool>,
+    stats: Arc<ConnectionStats>,
 }
 
 impl EventForwarder {
     /// A forwarder and its queue. `overflow` is notified when the queue is full: webrtc-rs does not
-    /// repeat a lost event, so the connection must end.
-    pub(super) fn new(overflow: Arc<Notify>) -> (Arc<Self>, mpsc::Receiver<LibraryEvent>) {
+    /// repeat a lost event, so the connection must end. The states are recorded in `stats`.
+    pub(super) fn new(
+        overflow: Arc<Notify>,
+        stats: Arc<ConnectionStats>,
+    ) -> (Arc<Self>, mpsc::Receiver<LibraryEvent>) {
         let (queue, events) = mpsc::channel(EVENT_QUEUE);
-        (Arc::new(Self { queue, overflow, connected: watch::Sender::new(false) }), events)
+        (Arc::new(Self { queue, overflow, connected: watch::Sender::new(false), stats }), events)
     }
 
     /// Whether the connection has been connected: true from the first time on.
@@ -72,6 +77,20 @@ impl PeerConnectionEventHandler for EventForwarder {
         }
     }
 
+    async fn on_ice_connection_state_change(&self, state: RTCIceConnectionState) {
+        let state = match state {
+            RTCIceConnectionState::New => IceTransportState::New,
+            RTCIceConnectionState::Checking => IceTransportState::Checking,
+            RTCIceConnectionState::Connected => IceTransportState::Connected,
+            RTCIceConnectionState::Completed => IceTransportState::Completed,
+            RTCIceConnectionState::Disconnected => IceTransportState::Disconnected,
+            RTCIceConnectionState::Failed => IceTransportState::Failed,
+            RTCIceConnectionState::Closed => IceTransportState::Closed,
+            RTCIceConnectionState::Unspecified | _ => return,
+        };
+        self.stats.on_ice_state(state);
+    }
+
     async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
         match state {
             RTCPeerConnectionState::Connecting => {
@@ -79,6 +98,7 @@ impl PeerConnectionEventHandler for EventForwarder {
             }
             RTCPeerConnectionState::Connected => {
                 self.connected.send_replace(true);
+                self.stats.on_connected();
                 self.forward(LibraryEvent::State(PeerState::Connected));
             }
             RTCPeerConnectionState::Disconnected => {

@@ -38,6 +38,7 @@ mod sctp_filter;
 mod sdp;
 mod setup;
 mod ssrc_limiter;
+mod stats;
 mod tap;
 mod task;
 mod track_receiver;
@@ -45,7 +46,7 @@ mod track_sender;
 mod virtual_network;
 
 pub use check_budget::{CheckBudget, CheckBudgets};
-pub use connection::{Connection, ConnectionConfig, EventSinks, Traffic};
+pub use connection::{Connection, ConnectionConfig, EventSinks};
 pub use h264_packetizer::packetize_h264;
 pub use impairment::{Impairment, ImpairmentError};
 pub use rtp_dump::RtpDump;

@@ -21,6 +21,7 @@ use super::{
     sdp::{self, Description, DtlsSetup, Fingerprints, SdpError, SectionKind},
     setup::{LocalTransceiver, to_rtc_direction},
     ssrc_limiter::SsrcLimiter,
+    stats::ConnectionStats,
 };
 use crate::model::{
     Candidate, DescriptionKind, Direction, Media, NegotiatedMedia, OperationId, PeerCommand,
@@ -58,6 +59,8 @@ pub(super) struct RemoteLimits {
     pub(super) ssrc_limiter: Arc<SsrcLimiter>,
     /// Checks the remote certificate.
     pub(super) crypto: Arc<CheckedCrypto>,
+    /// Records the types of the remote candidates.
+    pub(super) stats: Arc<ConnectionStats>,
 }
 
 /// The transceiver of an audio or video section, with its negotiated state.
@@ -441,6 +444,7 @@ impl Negotiation {
                 return;
             }
         };
+        self.limits.stats.on_remote_candidate(&candidate);
         let init = RTCIceCandidateInit {
             candidate,
             sdp_mid: mid,

@@ -45,7 +45,7 @@ use super::{
     negotiation::RemoteLimits,
     rtp_dump::DUMP_SLOT,
     runtime::PeerRuntime,
-    tap::{LocalStreams, SendClock, TAP_SLOT, Tap, TrafficCounters},
+    tap::{LocalStreams, SendClock, TAP_SLOT, Tap},
 };
 use crate::{
     media::{AUDIO_RATE, KeyframeRequest, SenderReports},
@@ -154,7 +154,6 @@ pub(super) struct BuildContext {
     pub(super) driver_ended: Arc<Notify>,
     pub(super) connected: watch::Receiver<bool>,
     pub(super) impairment: Option<watch::Receiver<Impairment>>,
-    pub(super) traffic: Arc<TrafficCounters>,
     pub(super) ice_gate: IceGateShared,
     pub(super) addresses: HostAddresses,
 }
@@ -193,7 +192,8 @@ pub(super) async fn build(
     let mut engine = media_engine()?;
     let ssrc_limiter = Arc::clone(&context.ice_gate.ssrc_limiter);
     let crypto = CheckedCrypto::new()?;
-    let tap = Tap::new(local, reports.clone(), context.traffic, Arc::clone(&ssrc_limiter));
+    let stats = Arc::clone(&context.ice_gate.stats);
+    let tap = Tap::new(local, reports.clone(), Arc::clone(&stats), Arc::clone(&ssrc_limiter));
     let mut registry = interceptors(tap, config.media, &mut engine)?;
     if let Some(dump) = &config.rtp_dump {
         registry = registry.with(DUMP_SLOT, dump.interceptor(config.peer));
@@ -222,7 +222,7 @@ pub(super) async fn build(
         data: None,
         keyframes,
         reports,
-        remote_limits: RemoteLimits { addresses: context.addresses, ssrc_limiter, crypto },
+        remote_limits: RemoteLimits { addresses: context.addresses, ssrc_limiter, crypto, stats },
     };
     let streams = [(audio_ssrc, audio_clock), (video_ssrc, video_clock)];
     if let Err(error) = add_transceivers(&mut built, config, streams).await {

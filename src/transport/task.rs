@@ -21,7 +21,7 @@ use super::{
     sdp::SectionKind,
     setup::{self, BuildContext, BuiltConnection, LocalTransceiver},
     ssrc_limiter::SsrcLimiter,
-    tap::TrafficCounters,
+    stats::ConnectionStats,
     track_receiver::{self, ReceiverContext},
     track_sender::TrackSender,
 };
@@ -43,7 +43,7 @@ pub(super) struct TaskIo {
     pub(super) video: Arc<SubscriptionSlot<EncodedVideo>>,
     pub(super) audio: Arc<SubscriptionSlot<EncodedAudio>>,
     pub(super) impairment: Option<watch::Receiver<Impairment>>,
-    pub(super) traffic: Arc<TrafficCounters>,
+    pub(super) stats: Arc<ConnectionStats>,
     pub(super) check_limiter: CheckLimiter,
 }
 
@@ -51,7 +51,8 @@ pub(super) struct TaskIo {
 /// between, the peer connection of webrtc-rs is closed, because nothing else frees its sockets and
 /// memory.
 pub(super) async fn run(config: ConnectionConfig, sinks: EventSinks, io: TaskIo) {
-    let (forwarder, library_events) = EventForwarder::new(Arc::clone(&io.overflow));
+    let (forwarder, library_events) =
+        EventForwarder::new(Arc::clone(&io.overflow), Arc::clone(&io.stats));
     let [driver_ended, consent_lost] = std::array::from_fn(|_| Arc::new(Notify::new()));
     let inbound_data = Arc::<InboundDataLimit>::default();
     let context = BuildContext {
@@ -59,12 +60,12 @@ pub(super) async fn run(config: ConnectionConfig, sinks: EventSinks, io: TaskIo)
         handler: forwarder,
         driver_ended: Arc::clone(&driver_ended),
         impairment: io.impairment.clone(),
-        traffic: Arc::clone(&io.traffic),
         ice_gate: IceGateShared {
             inbound_data: Arc::clone(&inbound_data),
             checks: io.check_limiter.clone(),
             ssrc_limiter: Arc::new(SsrcLimiter::new()),
             consent_lost: Arc::clone(&consent_lost),
+            stats: Arc::clone(&io.stats),
         },
         addresses: match config.network {
             Some(_) => HostAddresses::loopback(),

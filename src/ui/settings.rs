@@ -235,6 +235,7 @@ impl Settings {
             microphone: or_default(microphone, SourceSpec::Default, &mut errors),
             speaker: or_default(speaker, SpeakerSpec::Default, &mut errors),
             decode: Decode::WhenSeen,
+            measures_tones: false,
             keeps_secrets: true,
             impairment: None,
             rtp_dump: None,

@@ -67,6 +67,27 @@ fn has_video(stats: &Value) -> bool {
     stats["video"]["decoded"].as_u64() > Some(2)
 }
 
+/// Whether `rtc` describes the connection, with rates since the statistics before.
+fn has_rtc(stats: &Value, kind: &str) -> bool {
+    let rtc = stats["rtc"].as_array().map_or(&[][..], Vec::as_slice);
+    let objects = |kind: &str| rtc.iter().filter(|one| one["type"] == kind).collect::<Vec<_>>();
+    let received = objects("inbound-rtp");
+    let is_received = |stream: &&Value| {
+        let counter = if stream["kind"] == "video" { "framesDecoded" } else { "audioLevel" };
+        stream["bitrate"].as_u64() > Some(1000)
+            && stream["meanJitterBufferDelay"].as_f64() > Some(0.0)
+            && stream[counter].as_f64() > Some(0.0)
+    };
+    let [pair] = &objects("candidate-pair")[..] else { return false };
+    let [transport] = &objects("transport")[..] else { return false };
+    received.len() == if kind.starts_with("av-") { 2 } else { 1 }
+        && received.iter().all(is_received)
+        && objects("outbound-rtp").is_empty() != kind.ends_with("conference")
+        && pair["currentRoundTripTime"].as_f64() > Some(0.0)
+        && pair["bitrateReceived"].as_u64() > Some(1000)
+        && pair["id"] == transport["selectedCandidatePairId"]
+}
+
 #[test]
 fn five_sessions_reach_five_joiners_from_one_capture_and_one_encoder() {
     let _turn = take_turn();
@@ -86,6 +107,7 @@ fn five_sessions_reach_five_joiners_from_one_capture_and_one_encoder() {
         wait_for(joiner, (&one["session"], "Olga"), |stats| {
             (kind.starts_with("audio") || has_video(stats))
                 && (kind.starts_with("video") || has_tone(stats, 440.0))
+                && has_rtc(stats, kind)
         });
     }
     wait_for(&mut opener, (&opened[0]["session"], "Joiner0"), |stats| {

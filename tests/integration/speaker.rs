@@ -79,6 +79,7 @@ fn child_plays_a_tone_until_it_is_killed() {
     let (packets, track) = incoming_track();
     let mut track = AudioTrack::new(track);
     let voice = speaker.play(&track, Meter::default(), Box::new(|| ()));
+    let tap = voice.tap_tone();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let _guard = runtime.enter();
     track.start();
@@ -94,7 +95,7 @@ fn child_plays_a_tone_until_it_is_killed() {
         let packet = RtpPacket { sequence, timestamp, marker: false, payload, arrival: now() };
         packets.try_send(packet).ok();
         if n % 50 == 49 {
-            append_note(&notes, &format!("measured {:.0}", voice.stats().tone_hz.unwrap_or(0.0)));
+            append_note(&notes, &format!("measured {:.0}", tap.tone_hz().unwrap_or(0.0)));
         }
         let next = begun + Duration::from_millis(20 * (n + 1));
         thread::sleep(next.saturating_duration_since(Instant::now()));

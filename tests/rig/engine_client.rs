@@ -48,6 +48,7 @@ pub(crate) fn options(name: &str) -> EngineOptions {
         microphone: SourceSpec::None,
         speaker: SpeakerSpec::None,
         decode: Decode::Always,
+        measures_tones: true,
         keeps_secrets: false,
         impairment: None,
         rtp_dump: None,

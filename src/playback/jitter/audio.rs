@@ -32,11 +32,14 @@ pub(crate) struct AudioJitterBuffer {
     underrun_samples: i64,
     /// The delay that a late packet would have needed to be in time. Decays slowly.
     late_peak: Duration,
+    /// When the packet arrived that was pulled last.
+    pulled_arrival: Option<MediaTime>,
 }
 
 #[derive(Debug)]
 struct Held {
     stamp: i64,
+    arrival: MediaTime,
     payload: Bytes,
 }
 
@@ -99,6 +102,7 @@ impl AudioJitterBuffer {
             next: None,
             underrun_samples: 0,
             late_peak: Duration::ZERO,
+            pulled_arrival: None,
         }
     }
 
@@ -133,7 +137,8 @@ impl AudioJitterBuffer {
         if self.underrun_samples > 0 {
             self.late_peak = self.late_peak.max((delay + Self::BLOCK).min(Self::MAX_TARGET_DELAY));
         }
-        self.held.insert(number, Held { stamp, payload: packet.payload.clone() });
+        let (arrival, payload) = (packet.arrival, packet.payload.clone());
+        self.held.insert(number, Held { stamp, arrival, payload });
         if self.held.len() > Self::MAX_PACKETS {
             self.held.pop_first();
         }
@@ -172,7 +177,13 @@ impl AudioJitterBuffer {
         }
         let Some((number, held)) = self.held.pop_first() else { return Pull::Empty };
         self.set_next(number + 1, held.stamp);
+        self.pulled_arrival = Some(held.arrival);
         Pull::Packet(held.payload)
+    }
+
+    /// How long the packet was held that [`Self::pull`] returned last.
+    pub(crate) fn held_for(&self, now: MediaTime) -> Duration {
+        self.pulled_arrival.map_or(Duration::ZERO, |arrival| now.since(arrival))
     }
 
     /// The most samples that FEC can recover: 20 ms, the usual packet.

@@ -10,7 +10,6 @@ mod keyframe_feedback;
 mod nack_limiter;
 mod send_clock;
 mod sender_reports;
-mod traffic_counters;
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
@@ -24,13 +23,13 @@ use rtc::{
     shared::error::Error,
 };
 
+pub(super) use self::send_clock::SendClock;
 use self::{
     authenticated_ssrcs::AuthenticatedSsrcs, frame_batcher::FrameBatcher,
     keyframe_feedback::KeyframeFeedback, nack_limiter::NackLimiter,
     sender_reports::SenderReportRewriter,
 };
-pub(super) use self::{send_clock::SendClock, traffic_counters::TrafficCounters};
-use super::ssrc_limiter::SsrcLimiter;
+use super::{ssrc_limiter::SsrcLimiter, stats::ConnectionStats};
 use crate::media::{KeyframeRequest, SenderReports};
 
 /// The position of the tap: between the network and the NACK responder, so that it sees NACKs
@@ -45,7 +44,7 @@ pub(super) struct Tap {
     nack_limiter: NackLimiter,
     report_rewriter: SenderReportRewriter,
     received_reports: SenderReports,
-    traffic: Arc<TrafficCounters>,
+    stats: Arc<ConnectionStats>,
     authenticated: AuthenticatedSsrcs,
     reads: VecDeque<TaggedPacket>,
     writes: FrameBatcher,
@@ -66,7 +65,7 @@ impl Tap {
     pub(super) fn new(
         local: LocalStreams,
         reports: SenderReports,
-        traffic: Arc<TrafficCounters>,
+        stats: Arc<ConnectionStats>,
         limiter: Arc<SsrcLimiter>,
     ) -> Self {
         Self {
@@ -75,7 +74,7 @@ impl Tap {
             nack_limiter: NackLimiter::default(),
             report_rewriter: SenderReportRewriter::new(local.clocks),
             received_reports: reports,
-            traffic,
+            stats,
             authenticated: AuthenticatedSsrcs::new(limiter),
             reads: VecDeque::new(),
             writes: FrameBatcher::default(),
@@ -95,10 +94,24 @@ impl Tap {
         Some(packet)
     }
 
+    /// Counts a received packet in the statistics.
+    fn count_received(&self, message: &TaggedPacket) {
+        let mut streams = self.stats.streams();
+        match &message.message.packet {
+            Packet::Rtp(packet) => streams.on_rtp_received(packet, message.now),
+            Packet::Rtcp(packets) => {
+                packets.iter().for_each(|packet| streams.on_rtcp_received(&**packet, message.now));
+            }
+            other => tracing::debug!(?other, "packet of an unknown kind not counted"),
+        }
+    }
+
     /// Handles one RTP packet that is sent.
     fn handle_rtp(&mut self, packet: TaggedPacket, (ssrc, is_last): (u32, bool)) {
         let is_retransmission = packet.message.has(&Attribute::Retransmission);
-        self.traffic.count(is_retransmission);
+        if let Packet::Rtp(rtp) = &packet.message.packet {
+            self.stats.streams().on_rtp_sent(rtp, is_retransmission);
+        }
         if is_retransmission {
             return self.writes.push(packet);
         }
@@ -120,6 +133,7 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Tap {
 
     fn handle_read(&mut self, mut message: TaggedPacket) -> Result<(), Error> {
         self.authenticated.record(&message.message.packet);
+        self.count_received(&message);
         if let Packet::Rtcp(packets) = &mut message.message.packet {
             let received = std::mem::take(packets);
             *packets = received.into_iter().filter_map(|packet| self.handle_rtcp(packet)).collect();
@@ -142,6 +156,8 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Tap {
                 let rewritten =
                     written.into_iter().map(|packet| self.report_rewriter.rewrite(packet));
                 *packets = rewritten.collect();
+                let mut streams = self.stats.streams();
+                packets.iter().for_each(|packet| streams.on_rtcp_sent(&**packet, message.now));
             }
             Packet::Rtp(packet) => {
                 let (ssrc, is_last) = (packet.header.ssrc, packet.header.marker);
@@ -173,10 +189,19 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Tap {
 }
 
 impl Interceptor for Tap {
-    fn bind_local_stream(&mut self, _info: &StreamInfo) {}
+    fn bind_local_stream(&mut self, info: &StreamInfo) {
+        self.stats.streams().bind_local(info);
+    }
+
     fn unbind_local_stream(&mut self, _info: &StreamInfo) {}
-    fn bind_remote_stream(&mut self, _info: &StreamInfo) {}
-    fn unbind_remote_stream(&mut self, _info: &StreamInfo) {}
+
+    fn bind_remote_stream(&mut self, info: &StreamInfo) {
+        self.stats.streams().bind_remote(info);
+    }
+
+    fn unbind_remote_stream(&mut self, info: &StreamInfo) {
+        self.stats.streams().unbind_remote(info);
+    }
 }
 
 #[cfg(test)]

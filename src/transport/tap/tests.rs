@@ -1,7 +1,5 @@
 //! Tests of the tap: which packet goes to which part.
 
-use std::sync::atomic::Ordering;
-
 use rtc::{
     interceptor::AttributedPacket,
     rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication,
@@ -10,7 +8,10 @@ use rtc::{
 };
 
 use super::*;
-use crate::{media, model::MediaTime};
+use crate::{
+    media,
+    model::{MediaTime, RtcStats},
+};
 
 const AUDIO: u32 = 3;
 const VIDEO: u32 = 7;
@@ -22,7 +23,17 @@ fn local_streams() -> LocalStreams {
 
 fn tap(local: &LocalStreams) -> Tap {
     let limiter = Arc::new(SsrcLimiter::new());
-    Tap::new(local.clone(), SenderReports::default(), Arc::default(), limiter)
+    let mut tap = Tap::new(local.clone(), SenderReports::default(), Arc::default(), limiter);
+    for (ssrc, mime_type) in [(AUDIO, "audio/opus"), (VIDEO, "video/H264")] {
+        let mime_type = mime_type.to_owned();
+        tap.bind_local_stream(&StreamInfo { ssrc, mime_type, ..StreamInfo::default() });
+    }
+    tap
+}
+
+fn outbound_packets(object: &RtcStats) -> Option<(u64, u64)> {
+    let RtcStats::OutboundRtp(stream) = object else { return None };
+    Some((stream.packets_sent, stream.retransmitted_packets_sent))
 }
 
 fn tagged(packet: Packet) -> TaggedPacket {
@@ -71,8 +82,9 @@ fn each_new_packet_and_no_retransmission_allows_another_retransmission() {
         leaving(&mut tap, retransmission(VIDEO));
     }
     assert_eq!(retransmissions(&mut tap), 10);
-    assert_eq!(tap.traffic.sent.load(Ordering::Relaxed), 10);
-    assert_eq!(tap.traffic.retransmitted.load(Ordering::Relaxed), 20);
+    let report = tap.stats.report();
+    let sent: Vec<_> = report.iter().filter_map(outbound_packets).collect();
+    assert_eq!(sent, [(20, 10), (10, 10)], "packets, and retransmissions among them");
 }
 
 #[test]

@@ -13,4 +13,5 @@ pub(crate) mod pair;
 mod relay;
 mod relayed;
 mod rtp_dump;
+mod stats;
 mod unauthenticated;
