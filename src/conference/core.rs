@@ -134,6 +134,11 @@ impl Conference {
         Some((owner.hub.clone(), owner.participant.clone()))
     }
 
+    /// The generation of an open peer connection.
+    pub fn generation_of_peer(&self, peer: PeerId) -> Option<u32> {
+        Some(self.effects.owner_of(peer)?.generation)
+    }
+
     fn handle_command(&mut self, command: Command) {
         match command {
             Command::Open(OpenRequest { session, kind, limit }) => {

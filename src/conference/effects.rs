@@ -111,6 +111,7 @@ pub(super) struct PeerOwner {
     pub(super) participant: ParticipantId,
     /// The session's hub.
     pub(super) hub: HubRef,
+    pub(super) generation: u32,
 }
 
 /// The effects that the engine has not fetched yet, and the table of the open connections.

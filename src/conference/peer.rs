@@ -78,7 +78,7 @@ impl Peer {
         let media = cx.info.peer_media();
         let polite = cx.info.me > *to;
         let (session, hub) = (cx.info.session.clone(), cx.info.hub.clone());
-        let owner = PeerOwner { session, participant: to.clone(), hub };
+        let owner = PeerOwner { session, participant: to.clone(), hub, generation };
         let mixes = PerSource::from_fn(|source| cx.info.mix(source));
         let id = cx.effects.open_peer(owner, media, mixes);
         let media_state = MediaState::New { since: cx.now };

@@ -7,6 +7,7 @@ use std::{
 };
 
 use tokio::{sync::oneshot, time::timeout};
+use tracing::{Level, Span};
 
 use crate::{
     conference::{Conference, Deadline, Effect, HubRef, Input, TraceFormat, TraceHeader},
@@ -19,6 +20,9 @@ use crate::{
 /// Lines may wait for the disk; a connection that is established makes about a hundred.
 const FORMAT: FileFormat =
     FileFormat { name: "trace", queue: 8192, gap: |lost| TraceFormat::gap(lost).into_bytes() };
+
+/// The target of the log records of the core, which itself logs nothing.
+const LOG_TARGET: &str = "quintet::conference";
 
 /// How long the start waits for the file. A drive that answers later gets the first lines then.
 const OPEN_TIMEOUT: Duration = Duration::from_millis(500);
@@ -118,9 +122,7 @@ impl TracedCore {
     /// Like [`Conference::handle`].
     pub(super) fn handle(&mut self, input: Input, now: MediaTime) {
         self.now = now;
-        if let Some(trace) = &self.trace {
-            trace.write(trace.format.input(&input, now));
-        }
+        self.record(|format| format.input(&input, now));
         self.core.handle(input, now);
     }
 
@@ -128,11 +130,8 @@ impl TracedCore {
     pub(super) fn handle_timeout(&mut self, now: MediaTime) {
         self.now = now;
         let due = self.core.poll_timeout().filter(|next| next.at <= now);
-        if let Some(Deadline { timer, at }) = due {
-            tracing::debug!(%timer, late_us = now.since(at).as_micros(), "timer ran out");
-            if let Some(trace) = &self.trace {
-                trace.write(trace.format.timer(timer, now));
-            }
+        if let Some(Deadline { timer, .. }) = due {
+            self.record(|format| format.timer(timer, now));
         }
         self.core.handle_timeout(now);
     }
@@ -140,15 +139,40 @@ impl TracedCore {
     /// Like [`Conference::poll_effect`].
     pub(super) fn poll_effect(&mut self) -> Option<Effect> {
         let effect = self.core.poll_effect()?;
-        if let Some(trace) = &self.trace {
-            trace.write(trace.format.effect(&effect, self.now));
-        }
+        self.record(|format| format.effect(&effect, self.now));
         Some(effect)
     }
 
     /// When to call [`Self::handle_timeout`].
     pub(super) fn next_deadline(&self) -> Option<MediaTime> {
         self.core.poll_timeout().map(|next| next.at)
+    }
+
+    /// Writes a line to the trace, and to the log if that is wanted as `quintet::conference=debug`.
+    fn record(&self, line: impl FnOnce(TraceFormat) -> String) {
+        let is_logged = tracing::enabled!(target: LOG_TARGET, Level::DEBUG);
+        if self.trace.is_none() && !is_logged {
+            return;
+        }
+        let format = self.trace.as_ref().map_or_else(TraceFormat::default, |trace| trace.format);
+        if is_logged && !format.with_chat {
+            let line = line(format);
+            tracing::debug!(target: LOG_TARGET, "{}", line.trim_end());
+            self.trace.as_ref().inspect(|trace| trace.write(line));
+        } else {
+            self.trace.as_ref().inspect(|trace| trace.write(line(format)));
+        }
+    }
+
+    /// The span of a peer connection, inside that of its session; none if it is not open.
+    pub(super) fn peer_span(&self, peer: PeerId) -> Span {
+        let Some((session, participant)) = self.core.session_of_peer(peer) else {
+            return Span::none();
+        };
+        let generation = self.core.generation_of_peer(peer);
+        let PeerId(id) = peer;
+        let session = tracing::warn_span!("session", id = %session);
+        tracing::warn_span!(parent: &session, "peer", id, %participant, generation)
     }
 
     /// Like [`Conference::snapshot`].

@@ -11,6 +11,7 @@ use tokio::{
     },
     time::sleep,
 };
+use tracing::Span;
 
 use super::{
     EngineOptions, Handle,
@@ -90,6 +91,8 @@ struct ActivePeer {
     hub: HubRef,
     /// The layer of each source that is sent.
     layers: PerSource<Option<Layer>>,
+    /// The span of its log records.
+    span: Span,
 }
 
 /// An event from another part of this process.
@@ -228,14 +231,17 @@ impl Engine {
                     self.on_first_media(peer, media)
                 }
                 EngineInput::Peer(peer, event) => {
-                    self.core.handle(Input::Peer(peer, event), media::now());
+                    let span = self.peers.get(&peer).map(|active| active.span.clone());
+                    let handle = || self.core.handle(Input::Peer(peer, event), media::now());
+                    span.unwrap_or_else(Span::none).in_scope(handle);
                 }
                 EngineInput::Track(track) => {
                     let active = self.peers.get(&track.peer);
                     if let (Some(source), Some(active)) =
                         (self.core.session_of_peer(track.peer), active)
                     {
-                        self.remote_media.add_track(track, source, active.hub.clone());
+                        let (hub, span) = (active.hub.clone(), track_span(active, &track));
+                        span.in_scope(|| self.remote_media.add_track(track, source, hub));
                     }
                 }
                 EngineInput::VisibilityChanged => self.report_previews(),
@@ -402,8 +408,10 @@ impl Engine {
             checks: self.check_budgets.for_participant(self.core.hub_of_peer(peer)),
         };
         self.remote_media.register_peer(peer);
-        let connection = Connection::open(config, self.event_sinks.clone());
-        self.peers.insert(peer, ActivePeer { connection, hub, layers: PerSource::default() });
+        let (span, sinks) = (self.core.peer_span(peer), self.event_sinks.clone());
+        let connection = span.in_scope(|| Connection::open(config, sinks));
+        let layers = PerSource::default();
+        self.peers.insert(peer, ActivePeer { connection, hub, layers, span });
     }
 
     fn on_first_media(&mut self, peer: PeerId, media: Media) {
@@ -462,6 +470,12 @@ impl Engine {
         }
         stats.reply(reply);
     }
+}
+
+/// The span of a remote track, inside that of its peer connection.
+fn track_span(active: &ActivePeer, track: &IncomingTrack) -> Span {
+    let media = track.codec.media().name();
+    tracing::warn_span!(parent: &active.span, "track", media)
 }
 
 impl ActivePeer {

@@ -1,6 +1,7 @@
 //! Receives one remote audio track: publishes its packets to subscribers, in order of arrival.
 
 use tokio::{sync::mpsc, task::AbortHandle};
+use tracing::Instrument as _;
 
 use crate::{
     media::{AudioPacket, Codec, Fanout, IncomingTrack, RtpPacket, Subscription, TrackFailure},
@@ -43,7 +44,7 @@ impl AudioTrack {
             let receive = ReceiveTask { packets: self.packets.clone() };
             let failure = self.failure.clone();
             let task = failure.supervise("audio receiver", receive.run(incoming));
-            self.task = Some(tokio::spawn(task).abort_handle());
+            self.task = Some(tokio::spawn(task.in_current_span()).abort_handle());
         }
     }
 

@@ -11,6 +11,7 @@ use std::{
 };
 
 use tokio::{sync::watch, task::AbortHandle};
+use tracing::Instrument as _;
 
 use super::{
     decode_pool::{DecodePool, DecodeQueue, DecodeReply},
@@ -62,7 +63,7 @@ impl VideoPlayer {
             stats: track.stats_sender(),
         };
         let task = track.failure().supervise("video player", playout.run(Arc::clone(&source)));
-        let task = tokio::spawn(task).abort_handle();
+        let task = tokio::spawn(task.in_current_span()).abort_handle();
         Self { task, units: track.units(), source, is_decoding: AtomicBool::new(false) }
     }
 

@@ -7,6 +7,7 @@ use tokio::{
     task::AbortHandle,
     time,
 };
+use tracing::Instrument as _;
 
 use super::{receive_stats::VideoReceiveStats, video_receive_buffer::VideoReceiveBuffer};
 use crate::{
@@ -64,7 +65,7 @@ impl VideoTrack {
             self.units.take_keyframe_request();
             let failure = self.failure.clone();
             let task = failure.supervise("video receiver", receive.run(packets));
-            self.task = Some(tokio::spawn(task).abort_handle());
+            self.task = Some(tokio::spawn(task.in_current_span()).abort_handle());
         }
     }
 

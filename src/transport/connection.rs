@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tracing::Instrument as _;
 
 use super::{
     CheckBudget, Impairment, RtpDump, VirtualNetwork,
@@ -112,7 +113,7 @@ impl Connection {
             check_limiter,
         };
         // Not aborted on drop: the task closes the connection of the library first.
-        tokio::spawn(run_supervised(config, sinks, io));
+        tokio::spawn(run_supervised(config, sinks, io).in_current_span());
         connection
     }
 

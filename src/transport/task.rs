@@ -7,6 +7,7 @@ use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
     task::JoinSet,
 };
+use tracing::Instrument as _;
 use webrtc::{peer_connection::PeerConnection, rtp_transceiver::RtpTransceiver};
 
 use super::{
@@ -201,20 +202,22 @@ impl ConnectionTask {
             let (transceiver, sender) =
                 negotiated_transceiver(Source::Microphone, local, KeyframeRequest::default());
             transceivers.push(transceiver);
-            sender.map(|sender| media.spawn(sender.run(sources.audio)));
+            sender.map(|sender| media.spawn(sender.run(sources.audio).in_current_span()));
         }
         if let Some(local) = built.video {
             let (transceiver, sender) =
                 negotiated_transceiver(Source::Camera, local, built.keyframes);
             transceivers.push(transceiver);
-            sender.map(|sender| media.spawn(sender.run(sources.video)));
+            sender.map(|sender| media.spawn(sender.run(sources.video).in_current_span()));
         }
         let (messages, queue) = data_channel::outbound_queue();
         let has_data = built.data.is_some();
         if let Some(channel) = built.data {
             let (peer, events) = (owner.peer, owner.sinks.events.clone());
-            media.spawn(data_channel::write(peer, Arc::clone(&channel), queue));
-            media.spawn(data_channel::read(peer, (channel, sources.inbound_data), events));
+            let write = data_channel::write(peer, Arc::clone(&channel), queue);
+            media.spawn(write.in_current_span());
+            let read = data_channel::read(peer, (channel, sources.inbound_data), events);
+            media.spawn(read.in_current_span());
         }
         let known = transceivers.iter().map(|one| Arc::clone(&one.local.transceiver)).collect();
         Self {
@@ -338,7 +341,8 @@ impl ConnectionTask {
                     reports: self.reports.clone(),
                     failure: self.track_failure.clone(),
                 };
-                self.media.spawn(track_receiver::run(track, context, owner.sinks.tracks.clone()));
+                let receiver = track_receiver::run(track, context, owner.sinks.tracks.clone());
+                self.media.spawn(receiver.instrument(tracing::warn_span!("track")));
             }
         }
     }

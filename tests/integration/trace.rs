@@ -33,14 +33,23 @@ fn a_traced_run_is_replayed_without_a_difference_and_holds_no_secret() {
     let file = |name: &str| folder.file(name).to_str().expect("a plain path").to_owned();
     let (openers, guests) = (file("opener.jsonl"), file("guest.jsonl"));
     let kind = ["open", "--kind", "data/many-to-many", "--id", "room", "--hub", &hub.url];
-    let mut olga = Program::start(&[&kind[..], &["--name", "Olga", "--trace", &openers]].concat());
+    let args = [&kind[..], &["--name", "Olga", "--trace", &openers]].concat();
+    let mut olga = Program::start_in(TempFolder::new(), &args, &[("RUST_LOG", "quintet=debug")]);
     olga.event("opened");
     let join = ["join", "room", "--hub", &hub.url, "--name", "Ada", "--say"];
     let mut ada = Program::start(&[&join[..], &["--trace", &guests, "--trace-chat"]].concat());
     ada.participant("Olga", "live");
     ada.write("the word is hunter2\n");
     olga.event("message");
-    assert_eq!((ada.terminate().code, olga.terminate().code), (Some(0), Some(0)));
+    let (ada, olga) = (ada.terminate(), olga.terminate());
+    assert_eq!((ada.code, olga.code), (Some(0), Some(0)));
+    let log = olga.stderr;
+    let place = "session{id=room}:peer{id=1 participant=";
+    for module in ["quintet::conference: ", "quintet::transport::data_channel: "] {
+        let mut lines = log.lines().filter(|line| line.contains(module));
+        assert!(lines.any(|line| line.contains(place)), "no {module} in {place}: {log}");
+    }
+    assert!(log.contains("generation=1}") && !log.contains("hunter2"), "{log}");
 
     let texts = [&openers, &guests].map(|path| fs::read_to_string(path).expect("a trace"));
     for (path, text) in [&openers, &guests].into_iter().zip(&texts) {
