@@ -9,16 +9,17 @@ use std::{io::IsTerminal as _, process::ExitCode};
 use quintet::engine::NOISY_LOGS;
 use quintet::{
     cli::{self, Args},
-    process::{Output, may_be_logged},
+    process::{LogFile, Output, may_be_logged},
 };
 use tracing_subscriber::{
-    EnvFilter, filter::filter_fn, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+    EnvFilter, Layer as _, filter::filter_fn, fmt, layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
 };
 
 fn main() -> ExitCode {
     use_one_heap();
     let args = Args::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
-    set_up_logs();
+    set_up_logs(if args.task.is_none() { LogTo::TerminalAndFile } else { LogTo::Terminal });
     let result = match args.task {
         None => open_window(args),
         Some(task) => tokio::runtime::Builder::new_multi_thread()
@@ -74,17 +75,30 @@ fn use_one_heap() {
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 fn use_one_heap() {}
 
+/// Where logs are written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum LogTo {
+    /// Standard error.
+    Terminal,
+    /// Standard error, and the log file of the window once that is open.
+    TerminalAndFile,
+}
+
 /// Writes logs to standard error. `RUST_LOG` filters them; without it, only errors are logged, as
 /// everything else is reported as events. Libraries that log packets are off unless `RUST_LOG`
-/// names them.
-fn set_up_logs() {
+/// names them. The log file does not depend on `RUST_LOG`.
+fn set_up_logs(to: LogTo) {
     let directives = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_else(|_| "error".to_owned());
     let noisy = NOISY_LOGS.join(",");
     let quiet = format!("{noisy},pulseaudio=off,rustls_platform_verifier=off");
     let filter = EnvFilter::new(format!("{quiet},{directives}"));
     let colours = std::io::stderr().is_terminal();
     let lines = fmt::layer().with_ansi(colours).with_writer(|| Output::stderr().clone());
+    let file = (to == LogTo::TerminalAndFile).then(|| {
+        let filter = EnvFilter::new(format!("warn,quintet=info,{quiet}"));
+        fmt::layer().with_ansi(false).with_writer(LogFile::default).with_filter(filter)
+    });
     // Libraries that log whole messages at `trace` are limited, whatever `RUST_LOG` says.
-    let logs = tracing_subscriber::registry().with(lines).with(filter);
+    let logs = tracing_subscriber::registry().with(lines.with_filter(filter)).with(file);
     logs.with(filter_fn(may_be_logged)).init();
 }

@@ -5,14 +5,13 @@
 //! chat messages unless it is asked for. What is overwritten keeps its length: the core never reads
 //! it, so a replay makes the same decisions.
 
-mod redaction;
 mod replay;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Effect, Input, Timer};
-use crate::model::{MediaTime, ParticipantId, SessionId};
+use crate::model::{MediaTime, ParticipantId, SessionId, redact};
 
 pub use replay::{ReplayError, Replayed, replay};
 
@@ -112,7 +111,7 @@ impl TraceFormat {
 
     fn value(self, item: &impl Serialize) -> Value {
         let mut value = serde_json::to_value(item).expect("inputs and effects are always JSON");
-        redaction::redact(&mut value, self.with_chat);
+        redact(&mut value, self.with_chat);
         value
     }
 }

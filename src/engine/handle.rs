@@ -136,10 +136,13 @@ impl Handle {
 
     /// Returns the statistics so far, without participants that left; `None` if the engine has
     /// ended.
-    pub async fn stats(&self) -> Option<Stats> {
-        let (reply, stats) = oneshot::channel();
-        self.requests.send(Request::Call(Call::Stats(reply))).await.ok()?;
-        stats.await.ok()
+    pub fn stats(&self) -> impl Future<Output = Option<Stats>> + Send + use<> {
+        let requests = self.requests.clone();
+        async move {
+            let (reply, stats) = oneshot::channel();
+            requests.send(Request::Call(Call::Stats(reply))).await.ok()?;
+            stats.await.ok()
+        }
     }
 
     /// Requests the statistics as [`Self::stats`] does, and never waits: they are sent to the

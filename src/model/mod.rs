@@ -17,6 +17,7 @@ mod link;
 mod name;
 mod participant_list;
 mod peer;
+mod redaction;
 mod rtc_rates;
 mod rtc_stats;
 mod signal;
@@ -46,6 +47,7 @@ pub use peer::{
     Candidate, DescriptionKind, NegotiatedMedia, OperationId, PeerCommand, PeerEvent, PeerMedia,
     PeerState,
 };
+pub use redaction::{redact, redact_text};
 pub use rtc_rates::RtcRates;
 pub use rtc_stats::{
     AudioPlayoutStats, CandidatePairStats, CandidateStats, CandidateType, CodecStats,

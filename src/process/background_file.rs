@@ -8,6 +8,7 @@ use std::{
         mpsc::{self, Receiver, SyncSender, TryRecvError},
     },
     thread,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::oneshot;
@@ -19,7 +20,16 @@ use tokio::sync::oneshot;
 #[derive(Clone, Debug)]
 pub struct BackgroundFile {
     records: SyncSender<Vec<u8>>,
-    lost: Arc<AtomicU64>,
+    counts: Arc<Counts>,
+}
+
+/// How many records there were so far.
+#[derive(Debug, Default)]
+struct Counts {
+    queued: AtomicU64,
+    written: AtomicU64,
+    /// Left out since the last one that was written.
+    lost: AtomicU64,
 }
 
 /// What a [`BackgroundFile`] is.
@@ -58,8 +68,8 @@ impl BackgroundFile {
         let (records, queue) = mpsc::sync_channel(format.queue);
         let (outcome, opened) = oneshot::channel();
         let (end, ended) = oneshot::channel();
-        let lost = Arc::<AtomicU64>::default();
-        let writer = Writer { format, queue, lost: Arc::clone(&lost) };
+        let counts = Arc::<Counts>::default();
+        let writer = Writer { format, queue, counts: Arc::clone(&counts) };
         thread::Builder::new().name(format.name.to_owned()).spawn(move || {
             let _end: oneshot::Sender<()> = end;
             let file = match open() {
@@ -72,13 +82,23 @@ impl BackgroundFile {
                 tracing::warn!(%error, "the {} ends, because it cannot be written", format.name);
             }
         })?;
-        Ok(StartedFile { file: Self { records, lost }, opened, ended })
+        Ok(StartedFile { file: Self { records, counts }, opened, ended })
     }
 
     /// Queues a record; never waits.
     pub fn write(&self, record: Vec<u8>) {
-        if self.records.try_send(record).is_err() {
-            self.lost.fetch_add(1, Ordering::Relaxed);
+        match self.records.try_send(record) {
+            Ok(()) => self.counts.queued.fetch_add(1, Ordering::Relaxed),
+            Err(_) => self.counts.lost.fetch_add(1, Ordering::Relaxed),
+        };
+    }
+
+    /// Waits until the records so far are written, at most until the deadline: for a process that
+    /// is about to end.
+    pub fn wait_until_written(&self, deadline: Instant) {
+        let queued = self.counts.queued.load(Ordering::Relaxed);
+        while self.counts.written.load(Ordering::Acquire) < queued && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(2));
         }
     }
 }
@@ -87,7 +107,7 @@ impl BackgroundFile {
 struct Writer {
     format: FileFormat,
     queue: Receiver<Vec<u8>>,
-    lost: Arc<AtomicU64>,
+    counts: Arc<Counts>,
 }
 
 impl Writer {
@@ -96,18 +116,21 @@ impl Writer {
     fn run(&self, file: impl Write, header: &[u8]) -> io::Result<()> {
         let mut file = BufWriter::new(file);
         file.write_all(header)?;
+        let mut written = 0;
         loop {
             let record = match self.queue.try_recv() {
                 Ok(record) => record,
                 Err(TryRecvError::Disconnected) => return file.flush(),
                 Err(TryRecvError::Empty) => {
                     file.flush()?;
+                    self.counts.written.store(written, Ordering::Release);
                     let Ok(record) = self.queue.recv() else { return Ok(()) };
                     record
                 }
             };
             file.write_all(&record)?;
-            let missing = self.lost.swap(0, Ordering::Relaxed);
+            written += 1;
+            let missing = self.counts.lost.swap(0, Ordering::Relaxed);
             if missing > 0 {
                 file.write_all(&(self.format.gap)(missing))?;
                 let name = self.format.name;
@@ -156,7 +179,7 @@ mod tests {
         for _ in 0..FORMAT.queue + 10 {
             started.file.write(b"record".to_vec());
         }
-        assert_eq!(started.file.lost.load(Ordering::Relaxed), 10);
+        assert_eq!(started.file.counts.lost.load(Ordering::Relaxed), 10);
         drop(release);
         assert_eq!(started.opened.blocking_recv().unwrap(), Ok(()));
         // The thread ends at the first error.

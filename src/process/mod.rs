@@ -2,6 +2,7 @@
 //! filter, the single window per display, and private files.
 
 mod background_file;
+mod log_file;
 mod logs;
 mod output;
 mod private;
@@ -10,7 +11,10 @@ mod signals;
 pub mod single_instance;
 
 pub use background_file::{BackgroundFile, FileFormat, StartedFile};
+pub use log_file::LogFile;
 pub use logs::may_be_logged;
 pub use output::Output;
-pub use private::{create_private, create_private_folder, is_open_to_others, state_folder};
+pub use private::{
+    create_new_private, create_private, create_private_folder, is_open_to_others, state_folder,
+};
 pub use signals::{Signals, exit_now};

@@ -19,11 +19,31 @@ pub fn state_folder() -> Option<PathBuf> {
 ///
 /// # Errors
 /// Returns the error of the system.
-#[cfg(unix)]
 pub fn create_private(path: &Path) -> io::Result<File> {
+    open_for_owner(path, OpenOptions::new().create(true).truncate(true))
+}
+
+/// Creates a file that only the user can read; the name must be free.
+///
+/// # Errors
+/// Returns the error of the system.
+pub fn create_new_private(path: &Path) -> io::Result<File> {
+    open_for_owner(path, OpenOptions::new().create_new(true))
+}
+
+/// Opens a file that only the user can read from now on, without changing it; creates it if it is
+/// missing.
+///
+/// # Errors
+/// Returns the error of the system.
+pub(super) fn open_private(path: &Path) -> io::Result<File> {
+    open_for_owner(path, OpenOptions::new().create(true).truncate(false))
+}
+
+#[cfg(unix)]
+fn open_for_owner(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-    let mut options = OpenOptions::new();
-    let file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let file = options.read(true).write(true).mode(0o600).open(path)?;
     // The mode above applies to a new file only. The mode of a device or a pipe is not changed.
     if file.metadata()?.is_file() {
         file.set_permissions(fs::Permissions::from_mode(0o600))?;
@@ -31,14 +51,10 @@ pub fn create_private(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Creates an empty file, or empties an existing one.
-///
-/// # Errors
-/// Returns the error of the system.
+/// The access list of the user's state folder already keeps other users out.
 #[cfg(not(unix))]
-pub fn create_private(path: &Path) -> io::Result<File> {
-    // The access list of the user's state folder already keeps other users out.
-    OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)
+fn open_for_owner(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    options.read(true).write(true).open(path)
 }
 
 /// Creates a folder that only the user can read, with its parent folders.

@@ -46,6 +46,8 @@ pub(crate) enum Action {
     ShowQrCode(SessionLink),
     /// Show the settings.
     ShowSettings,
+    /// Save a report about this run.
+    SaveReport,
     /// Show the keyboard shortcuts.
     ShowHelp,
     /// Pin the tile of a source. If it is pinned already, unpin it.

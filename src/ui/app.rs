@@ -199,6 +199,7 @@ impl App {
         if let Some(probed) = self.browser.take_probed() {
             self.on_url_probed(ctx, probed);
         }
+        self.show_saved_report(ctx);
         self.handle_external_requests(ctx);
         self.set_title(ctx);
         self.flush_commands(ctx);
@@ -352,6 +353,7 @@ impl App {
                 let form = SettingsForm::new(self.settings.clone(), applies_now);
                 self.show_dialog(ctx, Dialog::Settings(form));
             }
+            Action::SaveReport => self.save_report(ctx),
             Action::ShowHelp => self.show_dialog(ctx, Dialog::Help(self.settings.keys)),
             Action::Pin(source) => {
                 let pinned = self.stream_panels.pinned == Some(source);
@@ -589,6 +591,7 @@ mod chat_urls;
 mod engine_failure;
 mod layout;
 mod persistence;
+mod report;
 mod services;
 #[cfg(test)]
 mod tests;

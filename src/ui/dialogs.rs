@@ -1,6 +1,8 @@
 //! The modal dialogs: opening a session, a QR code, settings, keyboard shortcuts, and
 //! confirmations.
 
+use std::path::{Path, PathBuf};
+
 use eframe::egui::{
     self, Color32, Context, Frame, Grid, Id, Key, Label, Modal, Rect, RichText, ScrollArea, Sense,
     TextEdit, TextStyle, Ui, Vec2,
@@ -40,6 +42,8 @@ pub(crate) enum Dialog {
     Settings(SettingsForm),
     /// The keyboard shortcuts.
     Help(Bindings),
+    /// Where a report was saved.
+    ReportSaved(PathBuf),
     /// Asks whether to end a session for everyone.
     Close {
         /// The session.
@@ -148,7 +152,7 @@ impl Dialog {
 
     /// Whether the dialog waits for an answer or input.
     pub(crate) const fn needs_answer(&self) -> bool {
-        !matches!(self, Self::QrCode { .. } | Self::Help(_))
+        !matches!(self, Self::QrCode { .. } | Self::Help(_) | Self::ReportSaved(_))
     }
 
     /// Draws the dialog. Escape and a click outside close it.
@@ -178,6 +182,7 @@ impl Dialog {
             Self::JoinFromChat(target) => join_linked(ui, target),
             Self::Settings(form) => form.ui(ui),
             Self::Help(bindings) => help(ui, bindings),
+            Self::ReportSaved(path) => report_saved(ui, path),
             Self::Close { session, session_name } => close(ui, session, session_name),
             Self::Eject { session, session_name, participant, name, block_address: address } => {
                 eject(ui, (session, session_name), (participant, name), address)
@@ -427,7 +432,32 @@ fn help(ui: &mut Ui, bindings: &Bindings) -> Outcome {
             ui.end_row();
         }
     });
+    ui.separator();
+    split_row(
+        ui,
+        |ui| ui.label("Something went wrong?"),
+        |ui| ui.button("Save a report").clicked().then_some(Outcome::Action(Action::SaveReport)),
+    )
+    .1
+    .unwrap_or_else(|| close_button(ui))
+}
+
+fn close_button(ui: &mut Ui) -> Outcome {
     if ui.button("Close").clicked() { Outcome::Closed } else { Outcome::StillOpen }
+}
+
+fn report_saved(ui: &mut Ui, path: &Path) -> Outcome {
+    ui.label(RichText::new("The report is saved").heading());
+    let path = path.display().to_string();
+    ui.add(Label::new(RichText::new(&path).monospace()).wrap());
+    ui.label(
+        "It has no passwords, keys or chat messages. It has names and addresses: read it before \
+         you send it.",
+    );
+    if ui.button("Copy its name").clicked() {
+        return Outcome::Action(Action::Copy(path, "The report's name".to_owned()));
+    }
+    close_button(ui)
 }
 
 fn close(ui: &mut Ui, session: &SessionId, session_name: &str) -> Outcome {

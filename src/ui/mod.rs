@@ -25,6 +25,7 @@ mod media_feeds;
 mod notices;
 mod participants;
 mod remote_tiles;
+mod report;
 mod saved_sessions;
 mod session_card;
 mod sessions;

@@ -28,8 +28,9 @@ use crate::{
     engine::{CoreTrace, Engine, EngineOptions, TraceEnd, TraceOptions},
     model::JoinTarget,
     process::{
-        Output, Signals, exit_now,
+        LogFile, Output, Signals, exit_now,
         single_instance::{self, InstanceError, InstanceListener, Start},
+        state_folder,
     },
     supervision::panic_message,
 };
@@ -84,6 +85,7 @@ pub fn run(options: WindowOptions) -> anyhow::Result<()> {
     };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("quintet").build()?;
+    open_log();
     let (trace, trace_end) = runtime.block_on(start_trace(options.trace))?;
     let signals = Signals::listen()?;
     let startup = Startup {
@@ -174,6 +176,16 @@ struct Startup {
     context: Arc<OnceLock<Context>>,
     /// The trace of the engine, if there is one.
     trace: Option<CoreTrace>,
+}
+
+/// Opens the log file of the window.
+fn open_log() {
+    let Some(folder) = state_folder() else { return };
+    if let Err(error) = LogFile::open(&folder.join("log")) {
+        tracing::warn!(%error, "there is no log file");
+    }
+    let system = (std::env::consts::OS, std::env::consts::ARCH);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), ?system, "window starts");
 }
 
 /// Starts the trace, if there is to be one.
@@ -445,6 +457,7 @@ fn create_app(
         shutdown: startup.shutdown.clone(),
         exit_requested: Arc::clone(&startup.exit_requested),
         instance_server: server,
+        saved_report: Arc::default(),
     };
     let mut app = App::new(ctx, settings, Some(services));
     for error in errors {

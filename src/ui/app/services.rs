@@ -1,9 +1,12 @@
 //! The services behind the window, and requests from outside: links of a second start, and the
 //! request to exit.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use eframe::egui::{Context, UserAttentionType, ViewportCommand};
@@ -50,6 +53,8 @@ pub(crate) struct Services {
     pub(crate) exit_requested: Arc<AtomicBool>,
     /// Receives the links of a second start of the program.
     pub(crate) instance_server: Option<HandoverReceiver>,
+    /// Where the newest report was saved, or why it was not.
+    pub(crate) saved_report: Arc<Slot<Result<PathBuf, String>>>,
 }
 
 impl App {

@@ -1,14 +1,16 @@
-//! What is overwritten in a trace and in a report.
+//! What is overwritten in traces and reports: secrets, and chat texts.
 
 use serde_json::Value;
+
+use super::SessionId;
 
 /// What stands for each byte that is overwritten. The length stays, because the core limits it.
 const BLANK: &str = "x";
 
 /// Overwrites what is secret in a value, and the text of chat messages unless `with_chat`.
-pub(crate) fn redact(value: &mut Value, with_chat: bool) {
+pub fn redact(value: &mut Value, with_chat: bool) {
     match value {
-        Value::String(text) => redact_text(text),
+        Value::String(text) => redact_description(text),
         Value::Array(values) => values.iter_mut().for_each(|one| redact(one, with_chat)),
         Value::Object(fields) => {
             for (name, value) in fields {
@@ -30,9 +32,43 @@ fn is_secret(name: &str, with_chat: bool) -> bool {
     matches!(name, "owner_key" | "token" | "proof") || (name == "text" && !with_chat)
 }
 
+/// Overwrites in a text for others: what [`redact`] does, each word that has the form of a
+/// [`Secret`](super::Secret), and most of each generated session id, because whoever has an id can
+/// join.
+pub fn redact_text(text: &mut String) {
+    redact_description(text);
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    let mut rest = text.as_str();
+    let mut all = String::with_capacity(text.len());
+    while let Some(start) = rest.find(is_part) {
+        let (before, from) = rest.split_at(start);
+        let (word, after) = from.split_at(from.find(|c| !is_part(c)).unwrap_or(from.len()));
+        all += before;
+        all += &redact_word(word);
+        rest = after;
+    }
+    *text = all + rest;
+}
+
+/// How many hexadecimal digits make a word a secret.
+const SECRET_DIGITS: usize = 32;
+
+/// How many characters of a generated session id stay: its first group.
+const ID_PREFIX: usize = 4;
+
+fn redact_word(word: &str) -> String {
+    let is_secret =
+        word.len() >= SECRET_DIGITS && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match SessionId::generated(word) {
+        Some(_) => format!("{}-{}", &word[..ID_PREFIX], blank(&word[ID_PREFIX + 1..])),
+        None if is_secret => blank(word),
+        None => word.to_owned(),
+    }
+}
+
 /// Overwrites the ICE passwords and the SRTP keys (`a=crypto`, RFC 4568) in a text, which may be a
 /// description.
-pub(crate) fn redact_text(text: &mut String) {
+fn redact_description(text: &mut String) {
     let is_found = |line: &str| SECRET_ATTRIBUTES.iter().any(|name| find(line, name).is_some());
     if !is_found(text) {
         return;
