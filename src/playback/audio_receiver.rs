@@ -14,7 +14,10 @@ use crate::{
 };
 
 /// Reorders and decodes the packets of one audio stream to blocks of 10 ms, and conceals losses.
-pub(super) struct AudioReceiver {
+///
+/// The mixer has one for each stream that is played. A consumer of an
+/// [`AudioTrack`](super::AudioTrack) that needs samples has its own.
+pub struct AudioReceiver {
     decoder: opus::Decoder,
     jitter: AudioJitterBuffer,
     /// Decoded samples that are not yet pulled.
@@ -62,7 +65,7 @@ impl AudioReceiver {
     ///
     /// # Errors
     /// If Opus cannot allocate memory.
-    pub(super) fn new() -> Result<Self, opus::Error> {
+    pub fn new() -> Result<Self, opus::Error> {
         Ok(Self {
             decoder: opus::Decoder::new(AUDIO_RATE, opus::Channels::Mono)?,
             jitter: AudioJitterBuffer::new(),
@@ -80,12 +83,12 @@ impl AudioReceiver {
     }
 
     /// Adds a packet.
-    pub(super) fn push(&mut self, packet: &RtpPacket) {
+    pub fn push(&mut self, packet: &RtpPacket) {
         self.jitter.push(packet);
     }
 
     /// Returns the next 10 ms, to be played at about `now`; `None` while nothing is played.
-    pub(super) fn pull(&mut self, now: MediaTime) -> Option<[f32; BLOCK_SAMPLES]> {
+    pub fn pull(&mut self, now: MediaTime) -> Option<[f32; BLOCK_SAMPLES]> {
         self.jitter.decay_late_peak();
         if self.state == State::Idle {
             if !self.jitter.is_ready(now) {
@@ -126,8 +129,13 @@ impl AudioReceiver {
         }
     }
 
+    /// Packets received, packets lost and samples concealed.
+    pub fn counts(&self) -> (u64, u64, u64) {
+        (self.jitter.received(), self.jitter.lost(), self.concealment.samples)
+    }
+
     /// Whether audio is being played.
-    pub(super) fn is_playing(&self) -> bool {
+    pub fn is_playing(&self) -> bool {
         self.state == State::Playing
     }
 

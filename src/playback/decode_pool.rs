@@ -28,6 +28,12 @@ impl DecodePool {
         Self::with_threads(thread::available_parallelism().map_or(1, usize::from))
     }
 
+    /// Creates a pool without threads: each player decodes on its own task. In virtual time a task
+    /// must not wait for a thread, because the clock does not.
+    pub fn without_threads() -> Self {
+        Self::with_threads(0)
+    }
+
     /// Creates a pool with this many threads at most.
     pub(super) fn with_threads(max_threads: usize) -> Self {
         let (state, job_added) = (Mutex::default(), Condvar::new());
@@ -105,6 +111,10 @@ impl DecodeQueue {
         let mut state = self.lock_state();
         if state.is_closed {
             return;
+        }
+        if self.max_threads == 0 {
+            drop(state);
+            return job.run();
         }
         state.waiting.push_back(job);
         if state.waiting.len() > state.idle && state.threads < self.max_threads {
@@ -184,6 +194,8 @@ fn failed_outcome(unit: &AccessUnit, error: DecodeError) -> DecodeOutcome {
 mod tests {
     use std::time::Duration;
 
+    use futures_util::FutureExt;
+
     use super::*;
     use crate::media::now;
 
@@ -196,6 +208,14 @@ mod tests {
             follows_loss: false,
             data: vec![0, 0, 1].into(),
         })
+    }
+
+    #[tokio::test]
+    async fn a_pool_without_threads_has_decoded_before_anything_is_awaited() {
+        let pool = DecodePool::without_threads();
+        let reply = pool.queue().decode(Box::default(), unit()).now_or_never();
+        assert!(reply.is_some_and(|reply| reply.is_some()));
+        assert_eq!(pool.thread_count(), 0);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -27,6 +27,7 @@ mod video_receive_buffer;
 mod video_track;
 mod wav;
 
+pub use audio_receiver::AudioReceiver;
 pub use audio_track::AudioTrack;
 pub use decode_pool::DecodePool;
 pub use output::preflight_speaker;

@@ -1,4 +1,5 @@
-//! The library and the program from outside, with real sockets, devices and windows.
+//! The library and the program from outside, with real sockets, devices and windows. Bad networks are
+//! simulated in virtual time.
 //!
 //! One binary, so that everything is linked once. What measures under load is in `tests/load`, the
 //! core in virtual time in `tests/simulation`.
@@ -15,6 +16,7 @@ mod devices;
 mod engine;
 mod headless;
 mod hub;
+mod media_scripts;
 mod media_sections;
 #[cfg(target_os = "linux")]
 mod microphone;

@@ -13,5 +13,5 @@ pub(crate) mod pair;
 mod relay;
 mod relayed;
 mod rtp_dump;
-mod stats;
+pub(crate) mod stats;
 mod unauthenticated;

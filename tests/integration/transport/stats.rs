@@ -23,7 +23,7 @@ const fn video(direction: quintet::model::Direction) -> PeerMedia {
 }
 
 /// The streams that an endpoint sends.
-pub(super) fn outbound(end: &Endpoint) -> Vec<OutboundRtpStats> {
+pub(crate) fn outbound(end: &Endpoint) -> Vec<OutboundRtpStats> {
     select(end, |object| {
         let RtcStats::OutboundRtp(stream) = object else { return None };
         Some(stream)

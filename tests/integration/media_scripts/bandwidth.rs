@@ -1,0 +1,57 @@
+//! Links that are too slow.
+
+use quintet::{model::Bitrate, transport::Impairment};
+
+use super::{
+    call::PERFECT,
+    script::{
+        Bound::{AtLeast, AtMost},
+        Step::{self, Conditions, Measure, Media},
+        figure, run, seconds,
+    },
+    sender,
+};
+
+const CAMERA: sender::Media = sender::Media { video: Some(Bitrate::from_kbps(1500)), audio: true };
+
+/// A bottleneck with a queue of 300 ms (RFC 8867, section 4.4).
+const fn bottleneck(rate: Bitrate) -> Step {
+    Conditions(Impairment { rate: Some(rate), ..PERFECT })
+}
+
+/// Today nothing limits the rate: nearly every packet is sent twice, the queue stays full, and no
+/// keyframe arrives complete.
+#[test]
+fn a_link_of_1_mbit_is_slower_than_the_video() {
+    let steps = [
+        bottleneck(Bitrate::from_kbps(1000)),
+        Media(CAMERA),
+        seconds(2),
+        Measure,
+        seconds(10),
+        figure("frames a second", |m| m.fps, AtLeast(0.0), AtLeast(29.0)),
+        figure("frozen share", |m| m.frozen, AtMost(1.0), AtMost(0.0)),
+        figure("concealed share", |m| m.concealed, AtMost(0.06), AtMost(0.01)),
+    ];
+    run("1 Mbit/s", &steps);
+}
+
+/// Today the queue does not become empty again: what is sent again keeps it full.
+#[test]
+fn a_link_of_2_mbit_becomes_one_of_1_mbit_and_recovers() {
+    let fast = bottleneck(Bitrate::from_kbps(2000));
+    let steps = [
+        fast,
+        Media(CAMERA),
+        seconds(2),
+        bottleneck(Bitrate::from_kbps(1000)),
+        seconds(3),
+        bottleneck(Bitrate::from_kbps(2000)),
+        seconds(1),
+        Measure,
+        seconds(5),
+        figure("frames a second", |m| m.fps, AtLeast(0.0), AtLeast(29.0)),
+        figure("concealed share", |m| m.concealed, AtMost(0.15), AtMost(0.01)),
+    ];
+    run("2 to 1 to 2 Mbit/s", &steps);
+}

@@ -1,0 +1,290 @@
+//! A call in virtual time: one end sends, the other receives and plays.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use quintet::{
+    media::{
+        self, AUDIO_RATE, AudioPacket, BLOCK_SAMPLES, BurntInTimecode, Codec, Fanout,
+        IncomingTrack, Subscription, Tee, TeeGuard, VideoFrame,
+    },
+    model::{Direction, MediaTime},
+    playback::{AudioReceiver, AudioTrack, DecodePool, VideoPlayer, VideoTrack},
+    transport::Impairment,
+};
+use tokio::{
+    runtime,
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, interval_at},
+};
+
+use super::sender::{self, Media};
+use crate::transport::{
+    pair::{Pair, audio_video},
+    stats::outbound,
+};
+
+/// How often the receiving end plays and looks at what it shows.
+const BLOCK: Duration = Duration::from_millis(10);
+
+/// When the first block is played. Without jitter, audio then arrives in the middle between two
+/// blocks, as it does on average.
+const FIRST_BLOCK: Duration = Duration::from_millis(4);
+
+/// Packets that wait for the next block, as many as the program's mixer keeps.
+const AUDIO_QUEUE: usize = 512;
+
+/// The network over which a call is connected. webrtc-rs chooses at random between a packet and a
+/// timer of the same moment. With this delay there is no such moment, so each call begins alike.
+const CONNECTING: Impairment = Impairment { delay: Duration::from_millis(3), ..PERFECT };
+
+/// No loss, no delay.
+pub(crate) const PERFECT: Impairment = Impairment {
+    seed: 0,
+    loss: 0.0,
+    flip: 0.0,
+    delay: Duration::ZERO,
+    jitter: Duration::ZERO,
+    rate: None,
+    queue: Duration::from_millis(300),
+    down: false,
+};
+
+/// A call between two connected ends, of which `a` sends.
+pub(crate) struct Call {
+    pair: Pair,
+    media: watch::Sender<Media>,
+    seen: Arc<Mutex<Seen>>,
+    before: Seen,
+    sent_before: (u64, u64),
+    begun: Instant,
+    _tasks: JoinSet<()>,
+}
+
+/// What the receiving end has seen and heard so far.
+#[derive(Clone, Default)]
+struct Seen {
+    /// Frames that were shown: when, and how long after their capture, in milliseconds.
+    shown: Vec<(u128, u64)>,
+    frozen_ms: u64,
+    /// Audio packets received and lost, samples concealed and samples played.
+    audio: (u64, u64, u64, u64),
+    timeline: Vec<String>,
+}
+
+/// Figures of a span of a call.
+#[derive(Debug)]
+pub(crate) struct Measured {
+    /// Frames shown a second.
+    pub(crate) fps: f64,
+    /// The share of time in which the video was frozen: more than 200 ms without a new frame.
+    pub(crate) frozen: f64,
+    longest_gap_ms: Option<u128>,
+    p95_ms: Option<u64>,
+    /// The share of the played audio that was concealed.
+    pub(crate) concealed: f64,
+    /// Audio packets received and lost.
+    pub(crate) audio_packets: (u64, u64),
+    /// RTP packets sent for the first time, and sent again.
+    pub(crate) sent: (u64, u64),
+}
+
+impl Call {
+    /// Connects a call over a perfect network and runs `script` on it, in virtual time.
+    pub(crate) fn run<T>(script: impl AsyncFnOnce(&mut Self) -> T) -> T {
+        // The epoch of media times is before the virtual clock's first moment.
+        media::now();
+        let runtime =
+            runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+        runtime.expect("a runtime starts").block_on(async {
+            let mut call = Self::connected().await;
+            script(&mut call).await
+        })
+    }
+
+    async fn connected() -> Self {
+        let directions = [Direction::SendOnly, Direction::RecvOnly].map(audio_video);
+        let mut pair = Pair::impaired(directions, CONNECTING);
+        pair.connect().await;
+        let (video, audio) = (Fanout::default(), Fanout::default());
+        pair.a.connection.send_video(Some(video.subscribe(media::MAX_LAG)));
+        pair.a.connection.send_audio(Some(audio.subscribe(25)));
+        let media = watch::Sender::new(Media { video: None, audio: false });
+        let seen = Arc::<Mutex<Seen>>::default();
+        let begun = Instant::now();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(sender::send_video(media.subscribe(), video));
+        tasks.spawn(sender::send_audio(media.subscribe(), audio));
+        let (_, unused) = tokio::sync::mpsc::channel(1);
+        let tracks = std::mem::replace(&mut pair.b.tracks, unused);
+        tasks.spawn(Receiver::new(begun, Arc::clone(&seen)).run(tracks));
+        Self {
+            pair,
+            media,
+            seen,
+            before: Seen::default(),
+            sent_before: (0, 0),
+            begun,
+            _tasks: tasks,
+        }
+    }
+
+    /// Changes the network in both directions. Each restarts its random numbers with the seed.
+    pub(crate) fn set_conditions(&mut self, impairment: Impairment) {
+        let back = Impairment { seed: impairment.seed + 1, ..impairment };
+        self.pair.a.connection.impair(impairment);
+        self.pair.b.connection.impair(back);
+    }
+
+    /// Changes what is sent.
+    pub(crate) fn set_media(&mut self, media: Media) {
+        self.media.send_replace(media);
+    }
+
+    /// Figures are of the time from now on.
+    pub(crate) fn start_measuring(&mut self) {
+        self.before = self.seen();
+        self.sent_before = self.sent();
+        self.begun = Instant::now();
+    }
+
+    /// The figures since the start of measuring.
+    pub(crate) fn measured(&self) -> Measured {
+        let (seen, before, seconds) =
+            (self.seen(), &self.before, self.begun.elapsed().as_secs_f64());
+        let shown = &seen.shown[before.shown.len()..];
+        let with_previous = &seen.shown[before.shown.len().saturating_sub(1)..];
+        let gaps = with_previous.windows(2).map(|pair| pair[1].0 - pair[0].0);
+        let mut delays: Vec<_> = shown.iter().map(|(_, delay)| *delay).collect();
+        delays.sort_unstable();
+        let (audio, earlier) = (seen.audio, before.audio);
+        let (sent, sent_before) = (self.sent(), self.sent_before);
+        Measured {
+            fps: shown.len() as f64 / seconds,
+            frozen: (seen.frozen_ms - before.frozen_ms) as f64 / 1000.0 / seconds,
+            longest_gap_ms: gaps.max(),
+            p95_ms: delays.get(delays.len() * 95 / 100).copied(),
+            concealed: (audio.2 - earlier.2) as f64 / (audio.3 - earlier.3).max(1) as f64,
+            audio_packets: (audio.0 - earlier.0, audio.1 - earlier.1),
+            sent: (sent.0 - sent_before.0, sent.1 - sent_before.1),
+        }
+    }
+
+    /// What happened at the receiving end, in order.
+    pub(crate) fn timeline(&self) -> Vec<String> {
+        self.seen().timeline
+    }
+
+    /// RTP packets sent for the first time, and sent again.
+    fn sent(&self) -> (u64, u64) {
+        outbound(&self.pair.a).iter().fold((0, 0), |(first, again), stream| {
+            let retransmitted = stream.retransmitted_packets_sent;
+            (first + stream.packets_sent - retransmitted, again + retransmitted)
+        })
+    }
+
+    fn seen(&self) -> Seen {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Measured {
+    /// The longest time between two frames, in milliseconds, of which the first may have been shown
+    /// before; infinite if fewer were shown.
+    pub(crate) fn longest_gap_ms(&self) -> f64 {
+        self.longest_gap_ms.map_or(f64::INFINITY, |gap| gap as f64)
+    }
+
+    /// The delay from capture to screen that 95 of 100 frames keep, in milliseconds, to 10 ms;
+    /// infinite if none was shown.
+    pub(crate) fn p95_ms(&self) -> f64 {
+        self.p95_ms.map_or(f64::INFINITY, |delay| delay as f64)
+    }
+}
+
+/// The receiving end: plays like the program does, without a device and a window.
+struct Receiver {
+    begun: Instant,
+    seen: Arc<Mutex<Seen>>,
+    pool: Arc<DecodePool>,
+    video: Option<(VideoTrack, VideoPlayer, TeeGuard<VideoFrame>)>,
+    audio: Option<(AudioTrack, Subscription<AudioPacket>, AudioReceiver)>,
+}
+
+impl Receiver {
+    fn new(begun: Instant, seen: Arc<Mutex<Seen>>) -> Self {
+        let pool = Arc::new(DecodePool::without_threads());
+        Self { begun, seen, pool, video: None, audio: None }
+    }
+
+    async fn run(mut self, mut tracks: tokio::sync::mpsc::Receiver<IncomingTrack>) {
+        let mut clock = interval_at(self.begun + FIRST_BLOCK, BLOCK);
+        loop {
+            tokio::select! {
+                biased;
+                Some(track) = tracks.recv() => self.add_track(track),
+                _ = clock.tick() => self.play(),
+            }
+        }
+    }
+
+    fn add_track(&mut self, track: IncomingTrack) {
+        match track.codec {
+            Codec::H264 => {
+                let sink = Tee::default();
+                let shown = sink.attach();
+                let mut track = VideoTrack::new(track);
+                let player = VideoPlayer::new(&track, &self.pool, sink, Box::new(|| ()));
+                player.set_decoding(true);
+                track.start();
+                self.video = Some((track, player, shown));
+            }
+            Codec::Opus => {
+                let mut track = AudioTrack::new(track);
+                let packets = track.subscribe(AUDIO_QUEUE);
+                track.start();
+                let receiver = AudioReceiver::new().expect("a decoder");
+                self.audio = Some((track, packets, receiver));
+            }
+        }
+    }
+
+    fn play(&mut self) {
+        let (now, ms) = (media::now(), self.begun.elapsed().as_millis());
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((track, _, shown)) = &self.video {
+            seen.frozen_ms = track.stats().frozen_ms;
+            if let Some(timecode) = shown.slot.take().as_ref().and_then(BurntInTimecode::read) {
+                let delay = (ms as u64).saturating_sub(timecode.unix_ms);
+                seen.shown.push((ms, delay));
+                seen.timeline.push(format!("{ms} ms: frame {}", timecode.frame));
+            }
+        }
+        if let Some((_, packets, receiver)) = &mut self.audio {
+            play_audio(packets, receiver, now);
+            let (received, lost, concealed) = receiver.counts();
+            let before = seen.audio;
+            let played = before.3 + if receiver.is_playing() { BLOCK_SAMPLES as u64 } else { 0 };
+            seen.audio = (received, lost, concealed, played);
+            if (lost, concealed) != (before.1, before.2) {
+                let concealed_ms = concealed * 1000 / u64::from(AUDIO_RATE);
+                seen.timeline.push(format!("{ms} ms: {lost} lost, {concealed_ms} ms concealed"));
+            }
+        }
+    }
+}
+
+/// Plays 10 ms, like the program's mixer.
+fn play_audio(
+    packets: &mut Subscription<AudioPacket>,
+    receiver: &mut AudioReceiver,
+    now: MediaTime,
+) {
+    while let Some(packet) = packets.try_recv() {
+        receiver.push(&packet.0);
+    }
+    receiver.pull(now);
+}

@@ -1,0 +1,124 @@
+//! Lost packets.
+
+use std::time::Duration;
+
+use quintet::{model::Bitrate, transport::Impairment};
+
+use super::{
+    call::PERFECT,
+    script::{
+        Bound::{AtLeast, AtMost},
+        Step::{self, Check, Conditions, Measure, Media},
+        figure, run, seconds,
+    },
+    sender,
+};
+
+const CAMERA: sender::Media = sender::Media { video: Some(Bitrate::from_kbps(1200)), audio: true };
+
+/// The delay in each direction. With 50 ms the answers to timers of 100 ms would arrive when they
+/// expire again, and webrtc-rs would choose one of both at random.
+const DELAY: Duration = Duration::from_millis(51);
+
+/// Independent losses of this share, in both directions.
+const fn losses(loss: f64, seed: u64) -> Step {
+    Conditions(Impairment { seed, loss, delay: DELAY, ..PERFECT })
+}
+
+#[test]
+fn without_losses_each_frame_is_shown_and_nothing_is_concealed() {
+    let steps = [
+        losses(0.0, 1),
+        Media(CAMERA),
+        seconds(2),
+        Measure,
+        seconds(8),
+        Check("each frame is shown", |m| m.fps > 29.5 && m.frozen == 0.0),
+        Check("no frame waits for the next", |m| m.longest_gap_ms() <= 50.0),
+        Check("frames are shown soon", |m| m.p95_ms() <= 70.0),
+        Check("all audio arrives", |m| m.audio_packets == (400, 0)),
+        Check("nothing is concealed", |m| m.concealed == 0.0),
+        Check("nothing is sent again", |m| m.sent.1 == 0),
+    ];
+    run("no loss", &steps);
+}
+
+#[test]
+fn one_percent_of_the_packets_is_lost() {
+    let steps = [
+        losses(0.01, 1),
+        Media(CAMERA),
+        seconds(2),
+        Measure,
+        seconds(10),
+        figure("frames a second", |m| m.fps, AtLeast(15.0), AtLeast(29.5)),
+        figure("frozen share", |m| m.frozen, AtMost(0.3), AtMost(0.0)),
+        figure("concealed share", |m| m.concealed, AtMost(0.006), AtMost(0.001)),
+    ];
+    run("1 % lost", &steps);
+}
+
+fn five_percent(seed: u64) -> [Step; 8] {
+    [
+        losses(0.05, seed),
+        Media(CAMERA),
+        seconds(2),
+        Measure,
+        seconds(10),
+        figure("frames a second", |m| m.fps, AtLeast(3.0), AtLeast(29.0)),
+        figure("frozen share", |m| m.frozen, AtMost(0.85), AtMost(0.0)),
+        figure("concealed share", |m| m.concealed, AtMost(0.03), AtMost(0.002)),
+    ]
+}
+
+#[test]
+fn five_percent_of_the_packets_are_lost() {
+    run("5 % lost", &five_percent(1));
+}
+
+#[test]
+fn a_script_with_the_same_seed_is_the_same_call_and_with_another_seed_another() {
+    let [first, again, other] = [1, 1, 2].map(|seed| {
+        let steps = [losses(0.05, seed), Media(CAMERA), seconds(6)];
+        run("5 % lost", &steps)
+    });
+    assert!(first.len() > 20, "{first:?}");
+    assert_eq!(first, again);
+    assert_ne!(first, other);
+}
+
+/// Datagrams overtake each other.
+#[test]
+fn the_delay_varies_by_30_ms() {
+    let jitter = Duration::from_millis(30);
+    let steps = [
+        Conditions(Impairment { seed: 1, jitter, delay: DELAY, ..PERFECT }),
+        Media(CAMERA),
+        seconds(2),
+        Measure,
+        seconds(10),
+        Check("each frame is shown", |m| m.fps > 29.5 && m.frozen == 0.0),
+        Check("all audio arrives", |m| m.audio_packets.1 == 0),
+        figure("p95 of the delay in ms", |m| m.p95_ms(), AtMost(110.0), AtMost(110.0)),
+        figure("concealed share", |m| m.concealed, AtMost(0.005), AtMost(0.001)),
+        figure("packets sent again", |m| m.sent.1 as f64, AtMost(20.0), AtMost(0.0)),
+    ];
+    run("jitter of 30 ms", &steps);
+}
+
+#[test]
+fn the_network_is_down_for_two_seconds() {
+    let down = Impairment { seed: 1, delay: DELAY, down: true, ..PERFECT };
+    let steps = [
+        losses(0.0, 1),
+        Media(CAMERA),
+        seconds(2),
+        Measure,
+        Conditions(down),
+        seconds(2),
+        losses(0.0, 1),
+        seconds(4),
+        figure("longest gap in ms", |m| m.longest_gap_ms(), AtMost(2500.0), AtMost(2300.0)),
+    ];
+    run("2 s down", &steps);
+}

@@ -1,0 +1,125 @@
+//! The sources of a scripted call: real H.264 and Opus, with the sizes of a camera's video.
+
+use std::{sync::OnceLock, time::Duration};
+
+use bytes::Bytes;
+use quintet::{
+    encode::{H264Encoder, KeyframePacer, OpusEncoder},
+    media::{
+        self, AUDIO_RATE, AudioBlock, BLOCK_SAMPLES, BurntInTimecode, EncodedAudio, EncodedVideo,
+        Fanout, FramePool,
+    },
+    model::{Bitrate, Layer, MediaTime, Size},
+};
+use tokio::{
+    sync::watch,
+    time::{Instant, interval, interval_at},
+};
+
+/// What is sent.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) struct Media {
+    /// The rate of the video without RTP, in 30 frames a second; `None` for no video.
+    pub(crate) video: Option<Bitrate>,
+    /// Whether audio is sent: Opus with 40 kbit/s.
+    pub(crate) audio: bool,
+}
+
+/// The size of the pictures. They are small, so that they are encoded quickly; data that decoders
+/// skip make the frames as long as those of a camera.
+const SIZE: Size = Size::new(160, 90);
+
+/// Frames a second.
+const FPS: u32 = 30;
+
+/// How many times as long as other frames keyframes are.
+const KEYFRAME_FACTOR: usize = 6;
+
+/// How long after the first frame the second one is captured, and the first audio packet. webrtc-rs
+/// requests retransmissions every 100 ms from the first packet on, in which there are three frames
+/// and five packets. If they arrived at the same moments, it would choose one of both at random.
+const BESIDE_TIMERS: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(8)];
+
+/// Sends video with the configured rate, with keyframes on request, for ever. The timecodes of its
+/// frames count from now on.
+pub(crate) async fn send_video(media: watch::Receiver<Media>, out: Fanout<EncodedVideo>) {
+    let begun = Instant::now();
+    let mut clock = interval(Duration::from_secs(1) / FPS);
+    let mut encoder = H264Encoder::new(SIZE, FPS, Bitrate::from_kbps(200)).expect("an encoder");
+    let (mut keyframes, pool) = (KeyframePacer::default(), FramePool::default());
+    for number in 0.. {
+        clock.tick().await;
+        if number == 0 {
+            clock.reset_after(BESIDE_TIMERS[0]);
+        }
+        let now = media::now();
+        if out.take_keyframe_request() {
+            keyframes.request();
+        }
+        let Some(rate) = media.borrow().video else { continue };
+        let ms = begun.elapsed().as_millis() as u64;
+        let frame = pool.frame(SIZE, now, |bytes| paint(bytes, number, ms));
+        let encoded = encoder.encode(&frame, keyframes.is_due(now)).expect("it is encoded");
+        let Some(encoded) = encoded else { continue };
+        if encoded.is_key {
+            keyframes.on_keyframe(now);
+        }
+        let factor = if encoded.is_key { KEYFRAME_FACTOR } else { 1 };
+        let length = rate.as_bps() as usize / 8 / FPS as usize * factor;
+        let data = padded(&encoded.data, length);
+        out.publish(EncodedVideo::new(Layer::Full, now, SIZE, encoded.is_key, data.into()));
+    }
+}
+
+/// Paints moving stripes with a timecode, which counts the milliseconds of the call: with the same
+/// script each frame has the same bytes.
+fn paint(bytes: &mut [u8], number: u32, ms: u64) {
+    let (width, height) = (SIZE.width as usize, SIZE.height as usize);
+    let (luma, chroma) = bytes.split_at_mut(width * height);
+    for (at, pixel) in luma.iter_mut().enumerate() {
+        *pixel = ((at % width + number as usize * 4) * 5 + at / width * 3) as u8;
+    }
+    chroma.fill(128);
+    BurntInTimecode::new("Ada", number, ms).paint(luma, SIZE.width);
+}
+
+/// The access unit, made about `length` bytes long by supplemental information (ITU-T H.264,
+/// section 7.3.2.3), which decoders skip.
+fn padded(unit: &[u8], length: usize) -> Vec<u8> {
+    let mut data = unit.to_vec();
+    if let Some(missing) = length.checked_sub(unit.len() + 7) {
+        data.extend([0, 0, 0, 1, 6, 5]);
+        data.resize(data.len() + missing, 0xab);
+        data.push(0x80);
+    }
+    data
+}
+
+/// Sends a tone as Opus packets of 20 ms, for ever.
+pub(crate) async fn send_audio(media: watch::Receiver<Media>, out: Fanout<EncodedAudio>) {
+    let mut clock = interval_at(Instant::now() + BESIDE_TIMERS[1], Duration::from_millis(20));
+    for (number, data) in (0..).zip(tone().iter().cycle()) {
+        clock.tick().await;
+        if media.borrow().audio {
+            let sample = number * 2 * BLOCK_SAMPLES as u64;
+            out.publish(EncodedAudio { time: media::now(), sample, data: data.clone() });
+        }
+    }
+}
+
+/// The packets of a second of a tone. They are encoded once, because that takes long.
+fn tone() -> &'static [Bytes] {
+    static TONE: OnceLock<Vec<Bytes>> = OnceLock::new();
+    TONE.get_or_init(|| {
+        let mut encoder = OpusEncoder::new().expect("an encoder");
+        let blocks = (0..AUDIO_RATE).step_by(BLOCK_SAMPLES).filter_map(|first| {
+            let time = MediaTime::from_micros(u64::from(first) * 1_000_000 / u64::from(AUDIO_RATE));
+            let samples = std::array::from_fn(|at| {
+                let seconds = f64::from(first + at as u32) / f64::from(AUDIO_RATE);
+                (0.3 * (seconds * 440.0 * std::f64::consts::TAU).sin()) as f32
+            });
+            encoder.encode(&AudioBlock { time, samples }).map(|packet| packet.data)
+        });
+        blocks.collect()
+    })
+}
