@@ -19,7 +19,7 @@ use std::{
 
 use quintet::{
     media::{EncodedAudio, Fanout},
-    model::{Direction::SendRecv, PeerMedia, PerSource},
+    model::{Direction::SendRecv, PeerMedia, PerChannel, PerSource},
 };
 use tokio::runtime::Builder;
 
@@ -31,7 +31,7 @@ use crate::{
 
 const ALL_MEDIA: PeerMedia = PeerMedia {
     sections: PerSource { camera: Some(SendRecv), microphone: Some(SendRecv) },
-    data: true,
+    channels: PerChannel::ALL,
 };
 
 /// Runs one test at a time, with its own runtime, because the counts are those of the whole

@@ -133,8 +133,8 @@ mod tests {
     use super::super::{Input, tests::fixture::*};
     use super::*;
     use crate::model::{
-        ChatFailure, Command, Event, FailureCode, Instance, LeaveReason, MediaSet, Member,
-        PeerEvent, PeerState, Presence, Role, SessionFailure, SessionKind, Topology,
+        ChatFailure, Command, DataChannelKind, Event, FailureCode, Instance, LeaveReason, MediaSet,
+        Member, PeerEvent, PeerState, Presence, Role, SessionFailure, SessionKind, Topology,
     };
 
     fn kind(topology: Topology) -> SessionKind {
@@ -160,7 +160,7 @@ mod tests {
 
     /// Opens the data channel of a connection at both ends.
     fn open_channel(fixture: &mut Fixture, peer: u64) {
-        fixture.peer_event(peer, PeerEvent::ChannelOpen);
+        fixture.peer_event(peer, PeerEvent::ChannelOpen(DataChannelKind::Chat));
         acknowledge(fixture, peer, 0);
     }
 
@@ -316,7 +316,7 @@ mod tests {
         let mut fixture = Fixture::opened(kind(Topology::ManyToMany));
         fixture.receive(participant_joined(member("a"))).peer_state(1, PeerState::Connected);
         send_text(&mut fixture, "hello");
-        fixture.peer_event(1, PeerEvent::ChannelOpen);
+        fixture.peer_event(1, PeerEvent::ChannelOpen(DataChannelKind::Chat));
         let answer = PeerCommand::SendChannelMessage(ChatMessage::Received { number: 0 });
         assert_eq!(fixture.commands(), [&answer]);
         send_text(&mut fixture, "anybody?");
@@ -341,7 +341,7 @@ mod tests {
         fixture
             .peer_state(1, PeerState::Failed)
             .advance_ms(1000)
-            .peer_event(2, PeerEvent::ChannelOpen);
+            .peer_event(2, PeerEvent::ChannelOpen(DataChannelKind::Chat));
         acknowledge(&mut fixture, 2, one);
         assert_eq!(texts_by_peer(&fixture), [(2, "two".into())]);
     }

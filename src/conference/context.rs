@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{effects::EffectQueue, hubs::Hubs, input::HubRef};
 use crate::model::{
     ClientMessage, Direction, Instance, Media, MediaTime, Member, MixId, ParticipantId, Payload,
-    PeerMedia, PerSource, Role, SessionId, SessionKind, Source,
+    PeerMedia, PerChannel, PerSource, Role, SessionId, SessionKind, Source,
 };
 
 /// The core's state that a session may use while it handles an input.
@@ -50,7 +50,7 @@ impl SessionInfo {
         };
         PeerMedia {
             sections: PerSource::from_fn(|source| direction(source.media())),
-            data: self.kind.media.has(Media::Data),
+            channels: PerChannel { chat: self.kind.media.has(Media::Data) },
         }
     }
 

@@ -190,7 +190,7 @@ impl Negotiation {
             PeerEvent::Failed { .. }
             | PeerEvent::Negotiated(_)
             | PeerEvent::State(_)
-            | PeerEvent::ChannelOpen
+            | PeerEvent::ChannelOpen(_)
             | PeerEvent::ChannelMessage(_) => {}
         }
     }

@@ -19,9 +19,10 @@ use super::{
     signalled_media::SignalledMedia,
 };
 use crate::model::{
-    ChatMessage, ChatText, ConnectionFailure, Enabled, Event, Failure, FailureCause, Instance,
-    LeaveReason, Media, MediaSet, MediaTime, Member, NegotiatedMedia, ParticipantId,
-    ParticipantState, ParticipantStatus, Payload, PeerEvent, PerSource, Presence, Role,
+    ChatMessage, ChatText, ConnectionFailure, DataChannelKind, Enabled, Event, Failure,
+    FailureCause, Instance, LeaveReason, Media, MediaSet, MediaTime, Member, NegotiatedMedia,
+    ParticipantId, ParticipantState, ParticipantStatus, Payload, PeerEvent, PerSource, Presence,
+    Role,
 };
 
 /// A participant that we are paired with.
@@ -215,7 +216,9 @@ impl Participant {
     pub(super) fn handle_peer_event(&mut self, event: PeerEvent, cx: &mut ParticipantContext<'_>) {
         let ConnectionPhase::Open(peer) = &mut self.connection else { return };
         match event {
-            PeerEvent::ChannelOpen => return self.chat.on_channel_open(peer.id(), cx.effects),
+            PeerEvent::ChannelOpen(DataChannelKind::Chat) => {
+                return self.chat.on_channel_open(peer.id(), cx.effects);
+            }
             PeerEvent::ChannelMessage(message) => return self.handle_chat_message(message, cx),
             PeerEvent::Negotiated(negotiated) => return self.on_negotiated(negotiated, cx),
             PeerEvent::LocalDescription { .. }

@@ -233,7 +233,7 @@ impl Peer {
             PeerEvent::Applied { .. }
             | PeerEvent::Failed { .. }
             | PeerEvent::Negotiated(_)
-            | PeerEvent::ChannelOpen
+            | PeerEvent::ChannelOpen(_)
             | PeerEvent::ChannelMessage(_) => {}
         }
         self.negotiation.handle_event(event, cx.now);

@@ -338,7 +338,7 @@ impl Roster {
 mod tests {
     use super::super::{Effect, HubRef, tests::fixture::*};
     use super::*;
-    use crate::model::{Media, ParticipantState, PeerId, PeerMedia, PeerState};
+    use crate::model::{Media, ParticipantState, PeerId, PeerMedia, PeerState, PerChannel};
 
     #[test]
     fn after_an_outage_of_the_hub_the_roster_is_reconciled_and_running_media_is_kept() {
@@ -416,7 +416,7 @@ mod tests {
         fixture.receive(signal("o", offer(1)));
         let wanted = PeerMedia {
             sections: PerSource { camera: Some(RecvOnly), microphone: None },
-            data: true,
+            channels: PerChannel::ALL,
         };
         let opened = fixture.effects.iter().find_map(|effect| {
             if let Effect::OpenPeer { media, .. } = effect { Some(*media) } else { None }

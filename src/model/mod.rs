@@ -1,6 +1,7 @@
 //! Values with units, and all plain data that crosses a module border. Names no clock, thread or
 //! socket.
 
+mod channel;
 mod chat;
 mod command;
 mod event;
@@ -30,6 +31,7 @@ mod token_bucket;
 mod track;
 mod units;
 
+pub use channel::{DataChannelKind, PerChannel};
 pub use chat::{ChatMessage, ChatText, MAX_CHAT_BYTES, MAX_TEXT_BYTES, TextError};
 pub use command::{Command, Departure, JoinTarget, MuteSwitch, OpenRequest};
 pub use event::{EndReason, Event};

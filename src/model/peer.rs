@@ -2,16 +2,19 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ChatMessage, Direction, Media, MediaSet, PerSource, TrackId};
+use super::{
+    ChatMessage, DataChannelKind, Direction, Media, MediaSet, PerChannel, PerSource, TrackId,
+};
 
-/// The media of one peer connection: its table of media sections, and its data channel.
+/// The media of one peer connection: its table of media sections, and its table of data
+/// channels.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub struct PeerMedia {
     /// The direction of the section of each source; `None` for no section. It carries our source
     /// to the remote peer, and the remote peer's source of the same kind to us.
     pub sections: PerSource<Option<Direction>>,
-    /// Whether there is a data channel.
-    pub data: bool,
+    /// Which data channels there are.
+    pub channels: PerChannel<bool>,
 }
 
 impl PeerMedia {
@@ -67,7 +70,7 @@ pub enum PeerCommand {
     },
     /// Adds a remote ICE candidate. Legal once a remote description is set. No outcome.
     AddCandidate(Candidate),
-    /// Sends a message on the data channel. Legal after [`PeerEvent::ChannelOpen`]. No outcome:
+    /// Sends a message on the channel of the chat. Legal after [`PeerEvent::ChannelOpen`] of it. No outcome:
     /// delivery counts only when the remote peer acknowledges it.
     SendChannelMessage(ChatMessage),
 }
@@ -104,9 +107,9 @@ pub enum PeerEvent {
     Candidate(Candidate),
     /// The connection state changed.
     State(PeerState),
-    /// The data channel is open.
-    ChannelOpen,
-    /// A message of the remote peer arrived on the data channel.
+    /// A data channel is open.
+    ChannelOpen(DataChannelKind),
+    /// A message of the remote peer arrived on the channel of the chat.
     ChannelMessage(ChatMessage),
 }
 
@@ -146,7 +149,7 @@ impl NegotiatedMedia {
         let is_left_out = |media| self.left_out.is_some_and(|set| set.has(media));
         let mut sections = wanted.sections.iter();
         sections.all(|(source, section)| section.is_none() || is_left_out(source.media()))
-            && (!wanted.data || is_left_out(Media::Data))
+            && (!wanted.channels.any() || is_left_out(Media::Data))
     }
 }
 

@@ -24,7 +24,17 @@ impl Source {
     /// All sources, in the order of their variants.
     pub const ALL: [Self; 2] = [Self::Camera, Self::Microphone];
 
-    /// The name in a sentence and on the command line.
+    /// All sources, in the order of their media sections in an offer. A new one comes last, so that
+    /// earlier versions find theirs.
+    pub const SECTIONS: [Self; Self::ALL.len()] = [Self::Microphone, Self::Camera];
+
+    /// The position of the media section among those of the same medium.
+    pub fn section_index(self) -> usize {
+        let earlier = Self::SECTIONS.into_iter().take_while(|source| *source != self);
+        earlier.filter(|source| source.media() == self.media()).count()
+    }
+
+    /// The name in a sentence, on the command line and on the wire.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Camera => "camera",
@@ -55,6 +65,14 @@ impl<T> PerSource<T> {
     pub fn from_fn(mut value: impl FnMut(Source) -> T) -> Self {
         let [camera, microphone] = Source::ALL.map(&mut value);
         Self { camera, microphone }
+    }
+
+    /// A table whose values are computed, unless one of them cannot be.
+    ///
+    /// # Errors
+    /// The first error of `value`.
+    pub fn try_from_fn<E>(mut value: impl FnMut(Source) -> Result<T, E>) -> Result<Self, E> {
+        Ok(Self { camera: value(Source::Camera)?, microphone: value(Source::Microphone)? })
     }
 
     /// The value of a source.

@@ -12,7 +12,9 @@ use super::{
 };
 use crate::{
     media::{EncodedAudio, EncodedVideo, IncomingTrack, Subscription, SubscriptionSlot},
-    model::{PeerCommand, PeerEvent, PeerId, PeerMedia, PeerState, PerSource, RtcStats},
+    model::{
+        Media, PeerCommand, PeerEvent, PeerId, PeerMedia, PeerState, PerSource, RtcStats, Source,
+    },
     network::KnownPaths,
     supervision::catch_async,
 };
@@ -56,6 +58,32 @@ pub struct EventSinks {
     pub tracks: mpsc::Sender<IncomingTrack>,
 }
 
+/// The encoded media of a source.
+#[derive(Debug)]
+pub enum SourceMedia {
+    /// Video frames.
+    Video(Subscription<EncodedVideo>),
+    /// Audio packets.
+    Audio(Subscription<EncodedAudio>),
+}
+
+/// Hands the media of a source to the task that sends it.
+#[derive(Clone, Debug)]
+pub(super) enum SourceSlot {
+    Video(Arc<SubscriptionSlot<EncodedVideo>>),
+    Audio(Arc<SubscriptionSlot<EncodedAudio>>),
+}
+
+impl SourceSlot {
+    fn new(source: Source) -> Self {
+        if source.media() == Media::Audio {
+            Self::Audio(Arc::default())
+        } else {
+            Self::Video(Arc::default())
+        }
+    }
+}
+
 /// A WebRTC connection to one peer. Dropping it closes it, whatever it is doing: its tasks, sockets
 /// and memory are freed soon after.
 ///
@@ -66,8 +94,7 @@ pub struct Connection {
     peer: PeerId,
     commands: mpsc::Sender<PeerCommand>,
     overflow: Arc<Notify>,
-    video: Arc<SubscriptionSlot<EncodedVideo>>,
-    audio: Arc<SubscriptionSlot<EncodedAudio>>,
+    sources: PerSource<SourceSlot>,
     impairment: watch::Sender<Impairment>,
     stats: Arc<ConnectionStats>,
     /// Dropping it ends the task.
@@ -95,8 +122,7 @@ impl Connection {
             peer: config.peer,
             commands,
             overflow: Arc::default(),
-            video: Arc::default(),
-            audio: Arc::default(),
+            sources: PerSource::from_fn(SourceSlot::new),
             impairment,
             stats: Arc::default(),
             _alive: alive,
@@ -106,8 +132,7 @@ impl Connection {
             commands: queue,
             dropped,
             overflow: Arc::clone(&connection.overflow),
-            video: Arc::clone(&connection.video),
-            audio: Arc::clone(&connection.audio),
+            sources: connection.sources.clone(),
             impairment: config.impairment.map(|_| connection.impairment.subscribe()),
             stats: Arc::clone(&connection.stats),
             check_limiter,
@@ -126,17 +151,34 @@ impl Connection {
         }
     }
 
-    /// Sets the source of the video from now on; `None` stops it. Sequence numbers continue.
+    /// Sets what the section of a source sends from now on; `None` stops it. Sequence numbers
+    /// continue. Media of another kind than the source's is a bug of the caller, and stops it too.
     ///
     /// Frames are sent while the connection is connected and the negotiated direction sends.
     /// Sending starts at a keyframe, which is requested whenever one is needed.
-    pub fn send_video(&self, frames: Option<Subscription<EncodedVideo>>) {
-        self.video.set(frames);
+    pub fn send(&self, source: Source, media: Option<SourceMedia>) {
+        match (&self.sources[source], media) {
+            (SourceSlot::Video(slot), Some(SourceMedia::Video(frames))) => slot.set(Some(frames)),
+            (SourceSlot::Audio(slot), Some(SourceMedia::Audio(packets))) => slot.set(Some(packets)),
+            (SourceSlot::Video(slot), other) => {
+                debug_assert!(other.is_none(), "audio of a source of video");
+                slot.set(None);
+            }
+            (SourceSlot::Audio(slot), other) => {
+                debug_assert!(other.is_none(), "video of a source of audio");
+                slot.set(None);
+            }
+        }
     }
 
-    /// Sets the source of the audio from now on; `None` stops it.
+    /// Sets the video of the camera, see [`Self::send`].
+    pub fn send_video(&self, frames: Option<Subscription<EncodedVideo>>) {
+        self.send(Source::Camera, frames.map(SourceMedia::Video));
+    }
+
+    /// Sets the audio of the microphone, see [`Self::send`].
     pub fn send_audio(&self, packets: Option<Subscription<EncodedAudio>>) {
-        self.audio.set(packets);
+        self.send(Source::Microphone, packets.map(SourceMedia::Audio));
     }
 
     /// Changes the simulated network. Does nothing if the connection was configured without an
@@ -165,7 +207,7 @@ async fn run_supervised(config: ConnectionConfig, sinks: EventSinks, io: TaskIo)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Candidate, Direction, OperationId};
+    use crate::model::{Candidate, Direction, OperationId, PerChannel};
 
     /// Opens a connection, makes it panic there, and returns its next event and how it answers a
     /// later command.
@@ -175,7 +217,7 @@ mod tests {
         let sections = PerSource { camera: Some(Direction::SendRecv), microphone: None };
         let config = ConnectionConfig {
             peer: PeerId(1),
-            media: PeerMedia { sections, data: false },
+            media: PeerMedia { sections, channels: PerChannel::NONE },
             stream: "stream".to_owned(),
             mixes: PerSource::from_fn(|source| source.name().to_owned()),
             impairment: None,

@@ -1,4 +1,4 @@
-//! The data channel: a task that writes messages, and a task that reads them at a limited rate.
+//! The data channel of the chat: a task that writes messages, and a task that reads them at a limited rate.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,7 +9,9 @@ use tokio::{
 use webrtc::data_channel::{DataChannel, DataChannelEvent, RTCDataChannelMessage};
 
 use super::inbound_data_limit::InboundDataLimit;
-use crate::model::{ChatMessage, MAX_CHAT_BYTES, PeerEvent, PeerId, TokenBucket, TokenRate};
+use crate::model::{
+    ChatMessage, DataChannelKind, MAX_CHAT_BYTES, PeerEvent, PeerId, TokenBucket, TokenRate,
+};
 
 /// Messages that may wait to be written. At most sixteen texts are unacknowledged at once, so more
 /// wait only if the remote peer reads nothing from the channel.
@@ -63,7 +65,8 @@ pub(super) async fn read(
             parse(peer, &message).map(PeerEvent::ChannelMessage)
         } else {
             tracing::debug!(%peer, ?event, "data channel");
-            matches!(event, DataChannelEvent::OnOpen).then_some(PeerEvent::ChannelOpen)
+            matches!(event, DataChannelEvent::OnOpen)
+                .then_some(PeerEvent::ChannelOpen(DataChannelKind::Chat))
         };
         if let Some(event) = event
             && events.send((peer, event)).await.is_err()

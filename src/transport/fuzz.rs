@@ -26,22 +26,22 @@ use super::{
     sctp_filter as filter,
     sdp::{self, Description},
     ssrc_limiter::SsrcLimiter,
-    tap::{LocalStreams, SendClock, Tap},
+    tap::{LocalStream, Tap},
 };
 use crate::{
-    media::{KeyframeRequest, SenderReports},
+    media::SenderReports,
     model::{
-        Candidate, Direction, OperationId, PeerCommand, PeerEvent, PeerId, PeerMedia, PerSource,
+        Candidate, Direction, Media, OperationId, PeerCommand, PeerEvent, PeerId, PeerMedia,
+        PerChannel, PerSource,
     },
     network::KnownPaths,
 };
 
 /// Passes RTP and RTCP packets through the tap of one connection.
 pub fn rtcp(data: &[u8]) {
-    let clocks = [(3, SendClock::new(48_000)), (7, SendClock::new(90_000))];
-    let own = LocalStreams { video: 7, keyframes: KeyframeRequest::default(), clocks };
+    let own = [LocalStream::new(3, Media::Audio), LocalStream::new(7, Media::Video)];
     let mut tap =
-        Tap::new(own, SenderReports::default(), Arc::default(), Arc::new(SsrcLimiter::new()));
+        Tap::new(&own, SenderReports::default(), Arc::default(), Arc::new(SsrcLimiter::new()));
     let mut now = Instant::now();
     for (kind, datagram) in parts(data) {
         let mut bytes = BytesMut::from(datagram);
@@ -110,7 +110,10 @@ pub fn remote(data: &[u8]) {
         let (tracks, _tracks) = mpsc::channel(16);
         let config = ConnectionConfig {
             peer: PeerId(1),
-            media: PeerMedia { sections: PerSource::from_fn(|_| direction), data: true },
+            media: PeerMedia {
+                sections: PerSource::from_fn(|_| direction),
+                channels: PerChannel::ALL,
+            },
             stream: "stream".to_owned(),
             mixes: PerSource::from_fn(|source| source.name().to_owned()),
             // Its sockets send and receive nothing.
@@ -155,7 +158,7 @@ pub fn remote(data: &[u8]) {
                     | PeerEvent::Negotiated(_)
                     | PeerEvent::Candidate(_)
                     | PeerEvent::State(_)
-                    | PeerEvent::ChannelOpen
+                    | PeerEvent::ChannelOpen(_)
                     | PeerEvent::ChannelMessage(_) => {}
                 }
             }

@@ -46,7 +46,7 @@ mod track_sender;
 mod virtual_network;
 
 pub use check_budget::{CheckBudget, CheckBudgets};
-pub use connection::{Connection, ConnectionConfig, EventSinks};
+pub use connection::{Connection, ConnectionConfig, EventSinks, SourceMedia};
 pub use h264_packetizer::packetize_h264;
 pub use impairment::{Impairment, ImpairmentError};
 pub use rtp_dump::RtpDump;

@@ -66,7 +66,6 @@ pub(super) struct RemoteLimits {
 /// The transceiver of an audio or video section, with its negotiated state.
 pub(super) struct NegotiatedTransceiver {
     pub(super) source: Source,
-    pub(super) kind: SectionKind,
     pub(super) local: LocalTransceiver,
     /// The payload type to send with; `None` unless the negotiated direction sends.
     pub(super) payload_type: Option<u8>,
@@ -389,7 +388,7 @@ impl Negotiation {
         let mut agreement = NegotiatedMedia::default();
         for transceiver in &mut self.transceivers {
             transceiver.payload_type = None;
-            let Some(section) = remote.accepted_section(transceiver.kind) else {
+            let Some(section) = remote.section_of(transceiver.source) else {
                 agreement.leave_out(transceiver.media());
                 continue;
             };
@@ -459,16 +458,12 @@ impl Negotiation {
 
 impl NegotiatedTransceiver {
     const fn media(&self) -> Media {
-        match self.kind {
-            SectionKind::Audio => Media::Audio,
-            SectionKind::Video => Media::Video,
-            SectionKind::Application => Media::Data,
-        }
+        self.source.media()
     }
 
     /// The direction with which webrtc-rs matches this transceiver to the offered section.
     fn matching_direction(&self, offer: &Description) -> Direction {
-        match offer.accepted_section(self.kind).map(|section| section.direction) {
+        match offer.section_of(self.source).map(|section| section.direction) {
             Some(Direction::SendRecv) => Direction::SendRecv,
             Some(Direction::SendOnly) => Direction::RecvOnly,
             Some(Direction::RecvOnly) => Direction::SendOnly,
@@ -478,7 +473,7 @@ impl NegotiatedTransceiver {
 
     /// The direction that both ends want.
     fn negotiated_direction(&self, offer: &Description) -> Direction {
-        let (sends, receives) = match offer.accepted_section(self.kind) {
+        let (sends, receives) = match offer.section_of(self.source) {
             Some(offered) => (offered.direction.receives(), offered.direction.sends()),
             // Not offered, so not negotiated: the direction stays for a later offer of ours.
             None => return self.local.direction,
@@ -503,10 +498,10 @@ impl NegotiatedTransceiver {
             return Ok(None);
         };
         let codecs = sender.get_parameters().await?.rtp_parameters.codecs;
-        let mime_type = match self.kind {
-            SectionKind::Audio => MIME_TYPE_OPUS,
-            SectionKind::Video => MIME_TYPE_H264,
-            SectionKind::Application => return Ok(None),
+        let mime_type = match self.media() {
+            Media::Audio => MIME_TYPE_OPUS,
+            Media::Video => MIME_TYPE_H264,
+            Media::Data => return Ok(None),
         };
         let codec =
             codecs.iter().find(|codec| codec.rtp_codec.mime_type.eq_ignore_ascii_case(mime_type));

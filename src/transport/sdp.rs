@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{Direction, MAX_SDP_BYTES, Media};
+use crate::model::{Direction, MAX_SDP_BYTES, Media, Source};
 
 /// Media sections that a description may have; connections of this program have three.
 const MAX_SECTIONS: usize = 64;
@@ -179,7 +179,16 @@ impl Description {
 
     /// The first accepted section of that kind.
     pub(super) fn accepted_section(&self, kind: SectionKind) -> Option<&MediaSection> {
-        self.sections.iter().find(|section| section.kind == kind && section.is_accepted)
+        self.accepted_sections(kind).next()
+    }
+
+    /// The accepted section that carries a source: of those of its medium, the one at its position.
+    pub(super) fn section_of(&self, source: Source) -> Option<&MediaSection> {
+        self.accepted_sections(SectionKind::of(source.media())).nth(source.section_index())
+    }
+
+    fn accepted_sections(&self, kind: SectionKind) -> impl Iterator<Item = &MediaSection> {
+        self.sections.iter().filter(move |section| section.kind == kind && section.is_accepted)
     }
 
     /// The index of the first accepted section: candidates are for this one (RFC 8843, section 7).

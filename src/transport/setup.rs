@@ -1,6 +1,6 @@
 //! Builds one peer connection of webrtc-rs: codecs, interceptors, timers and tracks.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use rtc::{
     crypto::CryptoError,
@@ -45,11 +45,13 @@ use super::{
     negotiation::RemoteLimits,
     rtp_dump::DUMP_SLOT,
     runtime::PeerRuntime,
-    tap::{LocalStreams, SendClock, TAP_SLOT, Tap},
+    tap::{LocalStream, TAP_SLOT, Tap, VIDEO_CLOCK_RATE},
 };
 use crate::{
-    media::{AUDIO_RATE, KeyframeRequest, SenderReports},
-    model::{Direction, MAX_CHAT_BYTES, PeerMedia},
+    media::{AUDIO_RATE, SenderReports},
+    model::{
+        DataChannelKind, Direction, MAX_CHAT_BYTES, Media, PeerMedia, PerChannel, PerSource, Source,
+    },
 };
 
 /// Silence after which a connection is disconnected.
@@ -83,12 +85,6 @@ const RETRANSMIT_HISTORY: u16 = 1024;
 /// dropped.
 const REPLAY_WINDOW: usize = 1024;
 
-/// The label of the data channel.
-const DATA_LABEL: &str = "quintet";
-
-/// Its stream id, which is fixed in advance: both ends create the channel, whichever offers.
-const DATA_STREAM: u16 = 0;
-
 /// The H.264 profiles that are offered, all with packetization mode 1, with their payload types.
 /// This program sends constrained baseline (42e0). webrtc-rs matches the first two bytes of a
 /// profile exactly, so compatible profiles that other programs use are offered as well.
@@ -115,22 +111,18 @@ const SRTP_PROFILES: [SrtpProtectionProfile; 3] = [
 /// The payload type of Opus.
 const OPUS_PAYLOAD_TYPE: u8 = 111;
 
-/// The RTP clock rate of video (RFC 6184, section 8.2.1).
-const VIDEO_CLOCK_RATE: u32 = 90_000;
-
 /// A peer connection of webrtc-rs, and the parts that the connection's task needs.
 pub(super) struct BuiltConnection {
     pub(super) peer_connection: Arc<dyn PeerConnection>,
-    pub(super) audio: Option<LocalTransceiver>,
-    pub(super) video: Option<LocalTransceiver>,
-    pub(super) data: Option<Arc<dyn DataChannel>>,
-    pub(super) keyframes: KeyframeRequest,
+    /// The transceivers of the media sections.
+    pub(super) transceivers: PerSource<Option<LocalTransceiver>>,
+    pub(super) channels: PerChannel<Option<Arc<dyn DataChannel>>>,
     pub(super) reports: SenderReports,
     /// Limits and checks remote descriptions and candidates.
     pub(super) remote_limits: RemoteLimits,
 }
 
-/// The transceiver of an audio or video section.
+/// The transceiver of the media section of a source.
 pub(super) struct LocalTransceiver {
     pub(super) transceiver: Arc<dyn RtpTransceiver>,
     /// The direction to negotiate, as far as the remote peer agrees.
@@ -142,10 +134,9 @@ pub(super) struct LocalTransceiver {
 /// A track that this end sends.
 pub(super) struct LocalTrack {
     pub(super) track: Arc<TrackLocalStaticRTP>,
-    pub(super) ssrc: u32,
+    pub(super) stream: LocalStream,
     /// The first packet's sequence number.
     pub(super) sequence: u16,
-    pub(super) clock: Arc<SendClock>,
 }
 
 /// The shared objects that a new connection uses and notifies.
@@ -163,7 +154,7 @@ pub(super) struct BuildContext {
 pub(super) enum SetupError {
     #[error("`{0}` is not a valid stream or track id: use 1 to 64 letters, digits or -_.:+")]
     Name(String),
-    #[error("the audio and the video track have the same id `{0}`; use different ids")]
+    #[error("two tracks have the same id `{0}`; use different ids")]
     SameName(String),
     #[error("no cryptography available: {0}")]
     Crypto(#[from] CryptoError),
@@ -173,7 +164,7 @@ pub(super) enum SetupError {
     Library(#[from] Error),
 }
 
-/// Builds the connection with all its transceivers and its data channel.
+/// Builds the connection with all its transceivers and data channels.
 ///
 /// # Errors
 /// If a stream or track id is invalid, or sockets or certificates cannot be created.
@@ -182,18 +173,16 @@ pub(super) async fn build(
     context: BuildContext,
 ) -> Result<BuiltConnection, SetupError> {
     check_names(config)?;
-    let (audio_ssrc, video_ssrc) = (getrandom::u32()?, getrandom::u32()?);
-    let clocks =
-        [(audio_ssrc, SendClock::new(AUDIO_RATE)), (video_ssrc, SendClock::new(VIDEO_CLOCK_RATE))];
-    let [audio_clock, video_clock] = [Arc::clone(&clocks[0].1), Arc::clone(&clocks[1].1)];
-    let keyframes = KeyframeRequest::default();
-    let local = LocalStreams { video: video_ssrc, keyframes: keyframes.clone(), clocks };
+    let streams = PerSource::try_from_fn(|source| {
+        getrandom::u32().map(|ssrc| LocalStream::new(ssrc, source.media()))
+    })?;
+    let local = Source::ALL.map(|source| streams[source].clone());
     let reports = SenderReports::default();
     let mut engine = media_engine()?;
     let ssrc_limiter = Arc::clone(&context.ice_gate.ssrc_limiter);
     let crypto = CheckedCrypto::new()?;
     let stats = Arc::clone(&context.ice_gate.stats);
-    let tap = Tap::new(local, reports.clone(), Arc::clone(&stats), Arc::clone(&ssrc_limiter));
+    let tap = Tap::new(&local, reports.clone(), Arc::clone(&stats), Arc::clone(&ssrc_limiter));
     let mut registry = interceptors(tap, config.media, &mut engine)?;
     if let Some(dump) = &config.rtp_dump {
         registry = registry.with(DUMP_SLOT, dump.interceptor(config.peer));
@@ -217,14 +206,11 @@ pub(super) async fn build(
         .await?;
     let mut built = BuiltConnection {
         peer_connection: Arc::new(peer_connection),
-        audio: None,
-        video: None,
-        data: None,
-        keyframes,
+        transceivers: PerSource::default(),
+        channels: PerChannel::default(),
         reports,
         remote_limits: RemoteLimits { addresses: context.addresses, ssrc_limiter, crypto, stats },
     };
-    let streams = [(audio_ssrc, audio_clock), (video_ssrc, video_clock)];
     if let Err(error) = add_transceivers(&mut built, config, streams).await {
         // The driver of webrtc-rs runs until the connection is closed.
         let _ = built.peer_connection.close().await;
@@ -236,23 +222,24 @@ pub(super) async fn build(
 async fn add_transceivers(
     built: &mut BuiltConnection,
     config: &ConnectionConfig,
-    [audio, video]: [(u32, Arc<SendClock>); 2],
+    streams: PerSource<LocalStream>,
 ) -> Result<(), Error> {
-    if let Some(direction) = config.media.sections.microphone {
-        let track = media_track(config, RtpCodecKind::Audio, audio.0);
-        built.audio =
-            Some(add_transceiver(&*built.peer_connection, direction, track, audio).await?);
+    for source in Source::SECTIONS {
+        let Some(direction) = config.media.sections[source] else { continue };
+        let stream = streams[source].clone();
+        let track = media_track(config, source, stream.ssrc);
+        let transceiver =
+            add_transceiver(&*built.peer_connection, direction, track, stream).await?;
+        built.transceivers[source] = Some(transceiver);
     }
-    if let Some(direction) = config.media.sections.camera {
-        let track = media_track(config, RtpCodecKind::Video, video.0);
-        built.video =
-            Some(add_transceiver(&*built.peer_connection, direction, track, video).await?);
-    }
-    if config.media.data {
-        let options =
-            RTCDataChannelInit { negotiated: Some(DATA_STREAM), ..RTCDataChannelInit::default() };
-        built.data =
-            Some(built.peer_connection.create_data_channel(DATA_LABEL, Some(options)).await?);
+    for channel in DataChannelKind::ALL.into_iter().filter(|one| config.media.channels[*one]) {
+        let options = RTCDataChannelInit {
+            negotiated: Some(channel.stream()),
+            ..RTCDataChannelInit::default()
+        };
+        let created =
+            built.peer_connection.create_data_channel(channel.label(), Some(options)).await?;
+        built.channels[channel] = Some(created);
     }
     Ok(())
 }
@@ -261,7 +248,7 @@ async fn add_transceiver(
     peer_connection: &dyn PeerConnection,
     direction: Direction,
     track: MediaStreamTrack,
-    (ssrc, clock): (u32, Arc<SendClock>),
+    stream: LocalStream,
 ) -> Result<LocalTransceiver, Error> {
     let init =
         |direction| RTCRtpTransceiverInit { direction, streams: vec![], send_encodings: vec![] };
@@ -272,8 +259,8 @@ async fn add_transceiver(
             peer_connection.add_transceiver_from_track(Arc::clone(&track) as _, Some(init)).await?;
         // In the lower half of the range, so that it does not wrap around before a receiver has
         // learned it (RFC 3711, appendix A, on the rollover counter).
-        let sequence = (ssrc >> 8) as u16 & 0x7fff;
-        let track = Some(LocalTrack { track, ssrc, sequence, clock });
+        let sequence = (stream.ssrc >> 8) as u16 & 0x7fff;
+        let track = Some(LocalTrack { track, stream, sequence });
         return Ok(LocalTransceiver { transceiver, direction, track });
     }
     let init = init(RTCRtpTransceiverDirection::Recvonly);
@@ -294,24 +281,27 @@ pub(super) const fn to_rtc_direction(direction: Direction) -> RTCRtpTransceiverD
 
 fn check_names(config: &ConnectionConfig) -> Result<(), SetupError> {
     let is_legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '+');
-    for name in [&config.stream, &config.mixes.microphone, &config.mixes.camera] {
+    let mixes = Source::ALL.map(|source| &config.mixes[source]);
+    for name in mixes.into_iter().chain([&config.stream]) {
         if name.is_empty() || name.len() > 64 || !name.chars().all(is_legal) {
             return Err(SetupError::Name(name.clone()));
         }
     }
     // webrtc-rs finds tracks by their id.
-    if config.mixes.microphone == config.mixes.camera {
-        return Err(SetupError::SameName(config.mixes.microphone.clone()));
+    let mut seen = BTreeSet::new();
+    match mixes.into_iter().find(|name| !seen.insert(*name)) {
+        Some(name) => Err(SetupError::SameName(name.clone())),
+        None => Ok(()),
     }
-    Ok(())
 }
 
-fn media_track(config: &ConnectionConfig, kind: RtpCodecKind, ssrc: u32) -> MediaStreamTrack {
-    let (mix, codec) = if kind == RtpCodecKind::Audio {
-        (&config.mixes.microphone, opus())
+fn media_track(config: &ConnectionConfig, source: Source, ssrc: u32) -> MediaStreamTrack {
+    let (kind, codec) = if source.media() == Media::Audio {
+        (RtpCodecKind::Audio, opus())
     } else {
-        (&config.mixes.camera, h264(H264_PROFILES[0].1))
+        (RtpCodecKind::Video, h264(H264_PROFILES[0].1))
     };
+    let mix = &config.mixes[source];
     let encoding = RTCRtpEncodingParameters {
         rtp_coding_parameters: RTCRtpCodingParameters {
             ssrc: Some(ssrc),

@@ -14,12 +14,12 @@ use super::{
     ConnectionConfig, EventSinks, Impairment,
     addresses::HostAddresses,
     check_budget::CheckLimiter,
+    connection::SourceSlot,
     data_channel::{self, OutboundMessages},
     ice_gate::IceGateShared,
     inbound_data_limit::InboundDataLimit,
     library_events::{EventForwarder, LibraryEvent},
     negotiation::{NegotiatedTransceiver, Negotiation},
-    sdp::SectionKind,
     setup::{self, BuildContext, BuiltConnection, LocalTransceiver},
     ssrc_limiter::SsrcLimiter,
     stats::ConnectionStats,
@@ -27,10 +27,8 @@ use super::{
     track_sender::TrackSender,
 };
 use crate::{
-    media::{
-        EncodedAudio, EncodedVideo, KeyframeRequest, SenderReports, SubscriptionSlot, TrackFailure,
-    },
-    model::{OperationId, PeerCommand, PeerEvent, PeerId, PeerState, Source},
+    media::{SenderReports, TrackFailure},
+    model::{OperationId, PeerCommand, PeerEvent, PeerId, PeerState, PerSource, Source},
     supervision::catch_async,
 };
 
@@ -41,8 +39,7 @@ pub(super) struct TaskIo {
     pub(super) dropped: oneshot::Receiver<()>,
     /// Notified when a queue was full and an event was lost that is not repeated.
     pub(super) overflow: Arc<Notify>,
-    pub(super) video: Arc<SubscriptionSlot<EncodedVideo>>,
-    pub(super) audio: Arc<SubscriptionSlot<EncodedAudio>>,
+    pub(super) sources: PerSource<SourceSlot>,
     pub(super) impairment: Option<watch::Receiver<Impairment>>,
     pub(super) stats: Arc<ConnectionStats>,
     pub(super) check_limiter: CheckLimiter,
@@ -77,7 +74,7 @@ pub(super) async fn run(config: ConnectionConfig, sinks: EventSinks, io: TaskIo)
     // Not cancelled when the owner drops the connection: the driver of webrtc-rs would run for
     // ever.
     let built = AssertUnwindSafe(setup::build(&config, context)).catch_unwind().await;
-    let TaskIo { commands, mut dropped, overflow, video, audio, .. } = io;
+    let TaskIo { commands, mut dropped, overflow, sources, .. } = io;
     let mut owner = OwnerChannels { peer, sinks, commands };
     let built = match built {
         Ok(Ok(built)) => built,
@@ -91,7 +88,7 @@ pub(super) async fn run(config: ConnectionConfig, sinks: EventSinks, io: TaskIo)
         }
     };
     let connection = Arc::clone(&built.peer_connection);
-    let sources = MediaSources { video, audio, inbound_data: Arc::clone(&inbound_data) };
+    let sources = MediaSources { sources, inbound_data: Arc::clone(&inbound_data) };
     let task = ConnectionTask::start(&owner, built, library_events, sources);
     let signals = TerminationSignals { overflow, driver_ended, consent_lost, inbound_data };
     tokio::select! {
@@ -142,8 +139,7 @@ struct TerminationSignals {
 
 /// The sources of the sent media, and the counter for data that are read from the data channel.
 struct MediaSources {
-    video: Arc<SubscriptionSlot<EncodedVideo>>,
-    audio: Arc<SubscriptionSlot<EncodedAudio>>,
+    sources: PerSource<SourceSlot>,
     inbound_data: Arc<InboundDataLimit>,
 }
 
@@ -192,27 +188,25 @@ struct ConnectionTask {
 impl ConnectionTask {
     fn start(
         owner: &OwnerChannels,
-        built: BuiltConnection,
+        mut built: BuiltConnection,
         library_events: mpsc::Receiver<LibraryEvent>,
         sources: MediaSources,
     ) -> Self {
         let mut media = JoinSet::new();
         let mut transceivers = vec![];
-        if let Some(local) = built.audio {
-            let (transceiver, sender) =
-                negotiated_transceiver(Source::Microphone, local, KeyframeRequest::default());
+        for source in Source::SECTIONS {
+            let Some(local) = built.transceivers[source].take() else { continue };
+            let (transceiver, sender) = negotiated_transceiver(source, local);
             transceivers.push(transceiver);
-            sender.map(|sender| media.spawn(sender.run(sources.audio).in_current_span()));
-        }
-        if let Some(local) = built.video {
-            let (transceiver, sender) =
-                negotiated_transceiver(Source::Camera, local, built.keyframes);
-            transceivers.push(transceiver);
-            sender.map(|sender| media.spawn(sender.run(sources.video).in_current_span()));
+            let Some(sender) = sender else { continue };
+            match sources.sources[source].clone() {
+                SourceSlot::Video(frames) => media.spawn(sender.run(frames).in_current_span()),
+                SourceSlot::Audio(packets) => media.spawn(sender.run(packets).in_current_span()),
+            };
         }
         let (messages, queue) = data_channel::outbound_queue();
-        let has_data = built.data.is_some();
-        if let Some(channel) = built.data {
+        let has_data = built.channels.iter().any(|(_, channel)| channel.is_some());
+        if let Some(channel) = built.channels.chat {
             let (peer, events) = (owner.peer, owner.sinks.events.clone());
             let write = data_channel::write(peer, Arc::clone(&channel), queue);
             media.spawn(write.in_current_span());
@@ -353,20 +347,18 @@ impl ConnectionTask {
 fn negotiated_transceiver(
     source: Source,
     local: LocalTransceiver,
-    keyframes: KeyframeRequest,
 ) -> (NegotiatedTransceiver, Option<TrackSender>) {
     let active_payload_type = watch::Sender::new(None);
     let sender = local.track.as_ref().map(|track| TrackSender {
         track: Arc::clone(&track.track),
-        ssrc: track.ssrc,
+        ssrc: track.stream.ssrc,
         sequence: track.sequence,
-        clock: Arc::clone(&track.clock),
+        clock: Arc::clone(&track.stream.clock),
         active_payload_type: active_payload_type.subscribe(),
-        keyframes,
+        keyframes: track.stream.keyframes.clone(),
     });
-    let kind = SectionKind::of(source.media());
     let transceiver =
-        NegotiatedTransceiver { source, kind, local, payload_type: None, active_payload_type };
+        NegotiatedTransceiver { source, local, payload_type: None, active_payload_type };
     (transceiver, sender)
 }
 

@@ -10,7 +10,7 @@ use crate::rig::{
 use crate::transport::pair::{Endpoint, sections};
 use quintet::model::{
     Direction::{self, SendOnly, SendRecv},
-    PeerEvent, PeerMedia, PerSource,
+    PeerEvent, PeerMedia, PerChannel, PerSource,
 };
 use serde_json::json;
 
@@ -81,7 +81,7 @@ fn peer_media(kind: &str, direction: Direction) -> PeerMedia {
     let of = |medium| has(medium).then_some(direction);
     PeerMedia {
         sections: PerSource { camera: of("video"), microphone: of("audio") },
-        data: has("data"),
+        channels: PerChannel { chat: has("data") },
     }
 }
 

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use quintet::{
     conference::Input,
     model::{
-        ChatText, Command, Event, ParticipantId, ParticipantState, PeerEvent, PeerState, SessionId,
-        SessionState,
+        ChatText, Command, DataChannelKind, Event, ParticipantId, ParticipantState, PeerEvent,
+        PeerState, SessionId, SessionState,
     },
 };
 
@@ -148,12 +148,12 @@ impl World {
     /// it, now or at a later tick.
     pub(crate) fn update_channel(&mut self, index: usize) -> Verdict {
         let one = &self.connections[index];
-        let flows = one.media.data && one.is_open && one.state == PeerState::Connected;
+        let flows = one.media.channels.chat && one.is_open && one.state == PeerState::Connected;
         if !flows || !self.flows(index) {
             return Ok(());
         }
         if !std::mem::replace(&mut self.connections[index].is_writable, true) {
-            self.peer_event(index, PeerEvent::ChannelOpen)?;
+            self.peer_event(index, PeerEvent::ChannelOpen(DataChannelKind::Chat))?;
         }
         let Some(other) = self.connections[index].remote.map(|uid| uid as usize) else {
             return Ok(());

@@ -122,7 +122,7 @@ impl Shim {
             }
             _ => true,
         };
-        if let Input::Peer(peer, PeerEvent::ChannelOpen) = &input {
+        if let Input::Peer(peer, PeerEvent::ChannelOpen(_)) = &input {
             self.open_channels.insert(*peer);
         }
         match input {

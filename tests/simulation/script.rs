@@ -1,7 +1,8 @@
 //! The plan of a run: which programs open and join which sessions, and which faults occur when.
 
 use quintet::model::{
-    Direction, Media, MediaSet, MuteSwitch, PeerMedia, PerSource, SessionId, SessionKind, Topology,
+    Direction, Media, MediaSet, MuteSwitch, PeerMedia, PerChannel, PerSource, SessionId,
+    SessionKind, Topology,
 };
 
 use super::{
@@ -202,7 +203,7 @@ impl Plan {
         let data = spec.kind.media.has(Media::Data);
         Some(PeerMedia {
             sections: PerSource { camera: has(Media::Video), microphone: has(Media::Audio) },
-            data,
+            channels: PerChannel { chat: data },
         })
     }
 

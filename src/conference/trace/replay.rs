@@ -168,8 +168,9 @@ mod tests {
     use super::*;
     use crate::conference::{Input, tests::fixture::*};
     use crate::model::{
-        ChatMessage, ChatText, Command, DescriptionKind, DeviceKind, DeviceState, HubUrl,
-        NegotiatedMedia, OperationId, Payload, PeerEvent, PeerId, PeerState, PerSource, Source,
+        ChatMessage, ChatText, Command, DataChannelKind, DescriptionKind, DeviceKind, DeviceState,
+        HubUrl, NegotiatedMedia, OperationId, Payload, PeerEvent, PeerId, PeerState, PerSource,
+        Source,
     };
 
     const NOW: MediaTime = MediaTime::from_micros(1_000_000);
@@ -236,7 +237,7 @@ mod tests {
         run.handle(peer(PeerEvent::Applied { operation: OperationId(2) }));
         run.handle(peer(PeerEvent::Negotiated(NegotiatedMedia::default())));
         run.handle(peer(PeerEvent::State(PeerState::Connected)));
-        run.handle(peer(PeerEvent::ChannelOpen));
+        run.handle(peer(PeerEvent::ChannelOpen(DataChannelKind::Chat)));
         let session = session();
         run.handle(Input::Command(Command::SendMessage { session, text: chat("hunter2") }));
         let message = ChatMessage::Text { number: 1, text: chat("hunter2") };

@@ -7,33 +7,36 @@ use rtc::rtcp::{
     },
 };
 
+use super::LocalStream;
 use crate::media::KeyframeRequest;
 
-/// Passes on the keyframe requests for the video that this end sends.
+/// Passes on the keyframe requests for the videos that this end sends.
 pub(super) struct KeyframeFeedback {
-    /// The SSRC of the video.
-    video: u32,
-    keyframes: KeyframeRequest,
+    /// The SSRC of each video, and what a request for it signals.
+    videos: Vec<(u32, KeyframeRequest)>,
 }
 
 impl KeyframeFeedback {
-    pub(super) const fn new(video: u32, keyframes: KeyframeRequest) -> Self {
-        Self { video, keyframes }
+    pub(super) fn new(local: &[LocalStream]) -> Self {
+        let videos = local.iter().filter(|stream| stream.is_video);
+        Self { videos: videos.map(|stream| (stream.ssrc, stream.keyframes.clone())).collect() }
     }
 
     /// Signals a keyframe request if the packet is a PLI (RFC 4585, section 6.3.1) or a FIR (RFC
-    /// 5104, section 4.3.1) for the video.
+    /// 5104, section 4.3.1) for a video.
     pub(super) fn handle(&self, packet: &dyn rtcp::Packet) {
         let any = packet.as_any();
-        let is_requested = if let Some(loss) = any.downcast_ref::<PictureLossIndication>() {
-            loss.media_ssrc == self.video
+        if let Some(loss) = any.downcast_ref::<PictureLossIndication>() {
+            self.request(loss.media_ssrc);
         } else if let Some(request) = any.downcast_ref::<FullIntraRequest>() {
-            request.fir.iter().any(|entry| entry.ssrc == self.video)
-        } else {
-            false
-        };
-        if is_requested {
-            self.keyframes.request();
+            request.fir.iter().for_each(|entry| self.request(entry.ssrc));
+        }
+    }
+
+    fn request(&self, ssrc: u32) {
+        let video = self.videos.iter().find(|(known, _)| *known == ssrc);
+        if let Some((_, keyframes)) = video {
+            keyframes.request();
         }
     }
 }
@@ -43,13 +46,22 @@ mod tests {
     use rtc::rtcp::payload_feedbacks::full_intra_request::FirEntry;
 
     use super::*;
+    use crate::model::Media;
 
     const VIDEO: u32 = 7;
+    const SECOND_VIDEO: u32 = 9;
+    const AUDIO: u32 = 3;
 
+    /// Whether the packet requests a keyframe of the first video, and of no other stream.
     fn is_requested(packet: &dyn rtcp::Packet) -> bool {
-        let keyframes = KeyframeRequest::default();
-        KeyframeFeedback::new(VIDEO, keyframes.clone()).handle(packet);
-        futures_util::FutureExt::now_or_never(keyframes.requested()).is_some()
+        let local = [(VIDEO, Media::Video), (SECOND_VIDEO, Media::Video), (AUDIO, Media::Audio)];
+        let local = local.map(|(ssrc, media)| LocalStream::new(ssrc, media));
+        KeyframeFeedback::new(&local).handle(packet);
+        let requested = |stream: &LocalStream| {
+            futures_util::FutureExt::now_or_never(stream.keyframes.requested()).is_some()
+        };
+        assert!(!requested(&local[2]), "audio has no keyframes");
+        local.each_ref().map(requested)[..2] == [true, false]
     }
 
     fn fir(ssrcs: &[u32]) -> FullIntraRequest {
@@ -62,6 +74,7 @@ mod tests {
         let loss = |media_ssrc| PictureLossIndication { sender_ssrc: 1, media_ssrc };
         assert!(is_requested(&loss(VIDEO)));
         assert!(!is_requested(&loss(VIDEO + 1)));
+        assert!(!is_requested(&loss(SECOND_VIDEO)) && !is_requested(&loss(AUDIO)));
         assert!(is_requested(&fir(&[VIDEO + 1, VIDEO])));
         assert!(!is_requested(&fir(&[VIDEO + 1])));
         assert!(!is_requested(&rtcp::sender_report::SenderReport::default()));

@@ -23,14 +23,17 @@ use rtc::{
     shared::error::Error,
 };
 
-pub(super) use self::send_clock::SendClock;
+pub(super) use self::send_clock::{SendClock, VIDEO_CLOCK_RATE};
 use self::{
     authenticated_ssrcs::AuthenticatedSsrcs, frame_batcher::FrameBatcher,
     keyframe_feedback::KeyframeFeedback, nack_limiter::NackLimiter,
     sender_reports::SenderReportRewriter,
 };
 use super::{ssrc_limiter::SsrcLimiter, stats::ConnectionStats};
-use crate::media::{KeyframeRequest, SenderReports};
+use crate::{
+    media::{AUDIO_RATE, KeyframeRequest, SenderReports},
+    model::Media,
+};
 
 /// The position of the tap: between the network and the NACK responder, so that it sees NACKs
 /// before they are answered, and each packet that is sent, retransmissions included.
@@ -38,8 +41,8 @@ pub(super) const TAP_SLOT: Slot = Slot::Custom(3_500);
 
 /// The tap of one connection. The driver of webrtc-rs calls it.
 pub(super) struct Tap {
-    /// The SSRC of the video that this end sends.
-    video: u32,
+    /// The SSRCs of the videos that this end sends.
+    videos: Vec<u32>,
     keyframe_feedback: KeyframeFeedback,
     nack_limiter: NackLimiter,
     report_rewriter: SenderReportRewriter,
@@ -50,29 +53,40 @@ pub(super) struct Tap {
     writes: FrameBatcher,
 }
 
-/// The streams that this end sends.
+/// A stream that this end sends.
 #[derive(Clone)]
-pub(super) struct LocalStreams {
-    /// The SSRC of the video.
-    pub(super) video: u32,
-    /// Signalled when the remote peer requests a keyframe.
+pub(super) struct LocalStream {
+    /// The SSRC, which is constant for the life of the connection.
+    pub(super) ssrc: u32,
+    /// Whether it is video.
+    pub(super) is_video: bool,
+    /// The clock of its RTP timestamps.
+    pub(super) clock: Arc<SendClock>,
+    /// Signalled when the remote peer requests a keyframe; never for audio.
     pub(super) keyframes: KeyframeRequest,
-    /// Each SSRC with its clock.
-    pub(super) clocks: [(u32, Arc<SendClock>); 2],
+}
+
+impl LocalStream {
+    /// A stream of that medium, with the clock that its packets need.
+    pub(super) fn new(ssrc: u32, media: Media) -> Self {
+        let is_video = media == Media::Video;
+        let clock = SendClock::new(if is_video { VIDEO_CLOCK_RATE } else { AUDIO_RATE });
+        Self { ssrc, is_video, clock, keyframes: KeyframeRequest::default() }
+    }
 }
 
 impl Tap {
     pub(super) fn new(
-        local: LocalStreams,
+        local: &[LocalStream],
         reports: SenderReports,
         stats: Arc<ConnectionStats>,
         limiter: Arc<SsrcLimiter>,
     ) -> Self {
         Self {
-            video: local.video,
-            keyframe_feedback: KeyframeFeedback::new(local.video, local.keyframes),
+            videos: local.iter().filter(|one| one.is_video).map(|one| one.ssrc).collect(),
+            keyframe_feedback: KeyframeFeedback::new(local),
             nack_limiter: NackLimiter::default(),
-            report_rewriter: SenderReportRewriter::new(local.clocks),
+            report_rewriter: SenderReportRewriter::new(local),
             received_reports: reports,
             stats,
             authenticated: AuthenticatedSsrcs::new(limiter),
@@ -116,7 +130,7 @@ impl Tap {
             return self.writes.push(packet);
         }
         self.nack_limiter.on_packet_sent();
-        if ssrc == self.video {
+        if self.videos.contains(&ssrc) {
             self.writes.push_of_frame(packet, is_last);
         } else {
             self.writes.push(packet);

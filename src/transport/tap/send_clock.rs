@@ -7,6 +7,9 @@ use std::sync::{
 
 use crate::model::MediaTime;
 
+/// The RTP clock rate of video (RFC 6184, section 8.2.1).
+pub(in crate::transport) const VIDEO_CLOCK_RATE: u32 = 90_000;
+
 /// The RTP clock of a sent stream, relative to the process's clock.
 #[derive(Debug)]
 pub(in crate::transport) struct SendClock {

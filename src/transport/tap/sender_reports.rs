@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rtc::rtcp::{self, sender_report::SenderReport};
 
-use super::SendClock;
+use super::{LocalStream, SendClock};
 use crate::media::{self, SenderReports};
 
 /// Records a sender report of the remote peer for the receivers of its tracks.
@@ -23,12 +23,13 @@ pub(super) fn record(report: &SenderReport, reports: &SenderReports) {
 /// webrtc-rs/webrtc#765. Canary: yes.
 pub(super) struct SenderReportRewriter {
     /// Each SSRC with its clock.
-    clocks: [(u32, Arc<SendClock>); 2],
+    clocks: Vec<(u32, Arc<SendClock>)>,
 }
 
 impl SenderReportRewriter {
-    pub(super) const fn new(clocks: [(u32, Arc<SendClock>); 2]) -> Self {
-        Self { clocks }
+    pub(super) fn new(local: &[LocalStream]) -> Self {
+        let clocks = local.iter().map(|stream| (stream.ssrc, Arc::clone(&stream.clock)));
+        Self { clocks: clocks.collect() }
     }
 
     /// Returns the packet with the right timestamp if it is a sender report of one of our streams,
@@ -49,7 +50,7 @@ impl SenderReportRewriter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::MediaTime;
+    use crate::model::{Media, MediaTime};
 
     fn report(ssrc: u32) -> SenderReport {
         SenderReport { ssrc, ntp_time: 5, rtp_time: 6, ..Default::default() }
@@ -57,10 +58,11 @@ mod tests {
 
     #[test]
     fn a_sender_report_uses_the_clock_of_its_stream() {
-        let clock = SendClock::new(48_000);
+        let local = [(3, Media::Audio), (7, Media::Video)];
+        let local = local.map(|(ssrc, media)| LocalStream::new(ssrc, media));
+        let clock = Arc::clone(&local[0].clock);
         clock.record(MediaTime::default(), 96_000);
-        let clocks = [(3, Arc::clone(&clock)), (7, SendClock::new(90_000))];
-        let rewriter = SenderReportRewriter::new(clocks);
+        let rewriter = SenderReportRewriter::new(&local);
         let rewritten = |ssrc| {
             let packet = rewriter.rewrite(Box::new(report(ssrc)));
             packet.as_any().downcast_ref::<SenderReport>().unwrap().clone()

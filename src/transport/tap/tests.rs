@@ -16,14 +16,13 @@ use crate::{
 const AUDIO: u32 = 3;
 const VIDEO: u32 = 7;
 
-fn local_streams() -> LocalStreams {
-    let clocks = [(AUDIO, SendClock::new(48_000)), (VIDEO, SendClock::new(90_000))];
-    LocalStreams { video: VIDEO, keyframes: KeyframeRequest::default(), clocks }
+fn local_streams() -> [LocalStream; 2] {
+    [LocalStream::new(AUDIO, Media::Audio), LocalStream::new(VIDEO, Media::Video)]
 }
 
-fn tap(local: &LocalStreams) -> Tap {
+fn tap(local: &[LocalStream]) -> Tap {
     let limiter = Arc::new(SsrcLimiter::new());
-    let mut tap = Tap::new(local.clone(), SenderReports::default(), Arc::default(), limiter);
+    let mut tap = Tap::new(local, SenderReports::default(), Arc::default(), limiter);
     for (ssrc, mime_type) in [(AUDIO, "audio/opus"), (VIDEO, "video/H264")] {
         let mime_type = mime_type.to_owned();
         tap.bind_local_stream(&StreamInfo { ssrc, mime_type, ..StreamInfo::default() });
@@ -108,7 +107,7 @@ fn feedback_is_handled_and_passed_on() {
     let local = local_streams();
     let mut tap = tap(&local);
     tap.handle_read(rtcp(PictureLossIndication { sender_ssrc: 1, media_ssrc: VIDEO })).unwrap();
-    assert!(futures_util::FutureExt::now_or_never(local.keyframes.requested()).is_some());
+    assert!(futures_util::FutureExt::now_or_never(local[1].keyframes.requested()).is_some());
     assert!(tap.poll_read().is_some());
 }
 
@@ -117,7 +116,7 @@ fn reports_that_are_sent_are_corrected_and_received_ones_recorded() {
     let local = local_streams();
     let mut tap = tap(&local);
     let report = |ssrc| SenderReport { ssrc, ntp_time: 5, rtp_time: 6, ..Default::default() };
-    local.clocks[0].1.record(MediaTime::default(), 96_000);
+    local[0].clock.record(MediaTime::default(), 96_000);
     tap.handle_write(rtcp(report(AUDIO))).unwrap();
     let Packet::Rtcp(packets) = tap.poll_write().unwrap().message.packet else {
         panic!("the packet is not RTCP")

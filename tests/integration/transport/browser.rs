@@ -5,9 +5,9 @@
 use quintet::{
     media::{Codec, EncodedAudio, Fanout},
     model::{
-        Candidate,
+        Candidate, DataChannelKind,
         Direction::{RecvOnly, SendRecv},
-        Media, MediaSet, NegotiatedMedia, PeerEvent, PeerMedia, PerSource, TrackId,
+        Media, MediaSet, NegotiatedMedia, PeerEvent, PeerMedia, PerChannel, PerSource, TrackId,
     },
 };
 
@@ -23,7 +23,7 @@ const ANSWER_WITHOUT_VIDEO: &str = include_str!("chromium-answer-without-video.s
 
 const ALL: PeerMedia = PeerMedia {
     sections: PerSource { camera: Some(SendRecv), microphone: Some(SendRecv) },
-    data: true,
+    channels: PerChannel::ALL,
 };
 
 /// The lines of each media section.
@@ -61,7 +61,7 @@ fn candidates(end: &Endpoint) -> Vec<&Candidate> {
         | PeerEvent::Failed { .. }
         | PeerEvent::Negotiated(_)
         | PeerEvent::State(_)
-        | PeerEvent::ChannelOpen
+        | PeerEvent::ChannelOpen(_)
         | PeerEvent::ChannelMessage(_) => None,
     });
     candidates.collect()
@@ -96,7 +96,9 @@ async fn a_section_that_is_answered_with_port_0_is_left_out_and_the_others_conne
         if media == Media::Data {
             audio_arrives(&pair.a, &mut pair.b).await;
         } else {
-            let is_writable = |end: &Endpoint| end.events.contains(&PeerEvent::ChannelOpen);
+            let is_writable = |end: &Endpoint| {
+                end.events.contains(&PeerEvent::ChannelOpen(DataChannelKind::Chat))
+            };
             pair.until("open data channels", |a, b| is_writable(a) && is_writable(b)).await;
         }
         // Candidates are for the first section that is not rejected.
@@ -177,8 +179,10 @@ async fn a_viewer_rejects_video_that_it_cannot_decode() {
 
 #[tokio::test]
 async fn if_all_sections_are_rejected_either_end_reports_an_empty_agreement() {
-    let video =
-        PeerMedia { sections: PerSource { camera: Some(SendRecv), microphone: None }, data: false };
+    let video = PeerMedia {
+        sections: PerSource { camera: Some(SendRecv), microphone: None },
+        channels: PerChannel::NONE,
+    };
     let mut nothing = NegotiatedMedia::default();
     nothing.leave_out(Media::Video);
     assert!(nothing.is_empty(video) && !nothing.is_empty(ALL));

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use quintet::{
-    model::{ChatMessage, ChatText, PeerCommand, PeerEvent, PeerMedia, PeerState, PerSource},
+    model::{
+        ChatMessage, ChatText, DataChannelKind, PeerCommand, PeerEvent, PeerMedia, PeerState,
+        PerChannel, PerSource,
+    },
     transport::Impairment,
 };
 use tokio::time::Instant;
@@ -11,7 +14,7 @@ use tokio::time::Instant;
 use super::pair::{Endpoint, Pair};
 
 const DATA: PeerMedia =
-    PeerMedia { sections: PerSource { camera: None, microphone: None }, data: true };
+    PeerMedia { sections: PerSource { camera: None, microphone: None }, channels: PerChannel::ALL };
 
 fn text(number: u64, text: &str) -> ChatMessage {
     ChatMessage::Text { number, text: ChatText::new(text).expect("a valid text") }
@@ -30,7 +33,7 @@ fn read(end: &Endpoint) -> Vec<&ChatMessage> {
 }
 
 fn is_writable(end: &Endpoint) -> bool {
-    end.events.contains(&PeerEvent::ChannelOpen)
+    end.events.contains(&PeerEvent::ChannelOpen(DataChannelKind::Chat))
 }
 
 async fn writable(pair: &mut Pair) {

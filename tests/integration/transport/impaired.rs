@@ -7,7 +7,7 @@ use std::{
 
 use quintet::{
     media::{Fanout, RtpPacket},
-    model::{Direction::SendRecv, PeerMedia, PeerState, PerSource},
+    model::{Direction::SendRecv, PeerMedia, PeerState, PerChannel, PerSource},
     transport::Impairment,
 };
 
@@ -17,8 +17,10 @@ use super::{
     stats::{check_stats, outbound},
 };
 
-const VIDEO: PeerMedia =
-    PeerMedia { sections: PerSource { camera: Some(SendRecv), microphone: None }, data: false };
+const VIDEO: PeerMedia = PeerMedia {
+    sections: PerSource { camera: Some(SendRecv), microphone: None },
+    channels: PerChannel::NONE,
+};
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_over_a_network_that_fails_and_returns_is_connected_again() {

@@ -11,7 +11,7 @@ use quintet::{
     media::{self, Codec, EncodedAudio, EncodedVideo, Fanout, IncomingTrack},
     model::{
         Direction::{RecvOnly, SendOnly, SendRecv},
-        Layer, PeerMedia, PerSource, Size, TrackId,
+        Layer, PeerMedia, PerChannel, PerSource, Size, TrackId,
     },
 };
 
@@ -21,8 +21,10 @@ use super::{
     stats::outbound,
 };
 
-const VIDEO: PeerMedia =
-    PeerMedia { sections: PerSource { camera: Some(SendRecv), microphone: None }, data: false };
+const VIDEO: PeerMedia = PeerMedia {
+    sections: PerSource { camera: Some(SendRecv), microphone: None },
+    channels: PerChannel::NONE,
+};
 
 async fn track(end: &mut Endpoint) -> IncomingTrack {
     guarded("a track", end.tracks.recv()).await.expect("the connection is alive")

@@ -4,7 +4,7 @@ use quintet::{
     model::{
         Candidate,
         Direction::{self, Inactive, RecvOnly, SendOnly, SendRecv},
-        PeerCommand, PeerEvent, PeerMedia, PeerState, PerSource,
+        PeerCommand, PeerEvent, PeerMedia, PeerState, PerChannel, PerSource,
     },
     transport::Connection,
 };
@@ -12,7 +12,10 @@ use quintet::{
 use super::pair::{Endpoint, Pair, audio_video, descriptions, sections};
 
 fn media(audio: Option<Direction>, video: Option<Direction>, data: bool) -> PeerMedia {
-    PeerMedia { sections: PerSource { camera: video, microphone: audio }, data }
+    PeerMedia {
+        sections: PerSource { camera: video, microphone: audio },
+        channels: PerChannel { chat: data },
+    }
 }
 
 /// The expected sections of a connection with those media.
@@ -28,7 +31,7 @@ fn expected(media: PeerMedia) -> Vec<String> {
     };
     let audio = media.sections.microphone.map(|direction| section("audio", direction));
     let video = media.sections.camera.map(|direction| section("video", direction));
-    let data = media.data.then(|| "application sendrecv".to_owned());
+    let data = media.channels.any().then(|| "application sendrecv".to_owned());
     audio.into_iter().chain(video).chain(data).collect()
 }
 

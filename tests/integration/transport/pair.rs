@@ -6,7 +6,7 @@ use quintet::{
     media::IncomingTrack,
     model::{
         Candidate, DescriptionKind, Direction, NegotiatedMedia, OperationId, PeerCommand,
-        PeerEvent, PeerId, PeerMedia, PeerState, PerSource,
+        PeerEvent, PeerId, PeerMedia, PeerState, PerChannel, PerSource,
     },
     transport::{
         CheckBudget, Connection, ConnectionConfig, EventSinks, Impairment, VirtualNetwork,
@@ -29,7 +29,7 @@ pub(crate) async fn guarded<T>(what: &str, future: impl Future<Output = T>) -> T
 pub(crate) fn audio_video(direction: Direction) -> PeerMedia {
     PeerMedia {
         sections: PerSource { camera: Some(direction), microphone: Some(direction) },
-        data: false,
+        channels: PerChannel::NONE,
     }
 }
 
@@ -164,7 +164,7 @@ impl Endpoint {
             PeerEvent::Negotiated(_)
             | PeerEvent::Candidate(_)
             | PeerEvent::State(_)
-            | PeerEvent::ChannelOpen
+            | PeerEvent::ChannelOpen(_)
             | PeerEvent::ChannelMessage(_) => false,
         })
     }
@@ -191,7 +191,7 @@ impl Endpoint {
                     PeerEvent::Failed { .. }
                     | PeerEvent::Candidate(_)
                     | PeerEvent::State(_)
-                    | PeerEvent::ChannelOpen
+                    | PeerEvent::ChannelOpen(_)
                     | PeerEvent::ChannelMessage(_) => {}
                 }
             }
@@ -329,7 +329,7 @@ pub(crate) fn descriptions(end: &Endpoint) -> BTreeMap<OperationId, (Description
         | PeerEvent::Negotiated(_)
         | PeerEvent::Candidate(_)
         | PeerEvent::State(_)
-        | PeerEvent::ChannelOpen
+        | PeerEvent::ChannelOpen(_)
         | PeerEvent::ChannelMessage(_) => None,
     });
     described.collect()

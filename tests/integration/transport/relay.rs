@@ -4,15 +4,19 @@ use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 use quintet::{
-    model::{Candidate, Direction::SendRecv, PeerCommand, PeerEvent, PeerMedia, PerSource},
+    model::{
+        Candidate, Direction::SendRecv, PeerCommand, PeerEvent, PeerMedia, PerChannel, PerSource,
+    },
     transport::{VirtualNetwork, VirtualSocket},
 };
 
 use super::pair::Endpoint;
 
 /// Audio in both directions and nothing else.
-pub(crate) const AUDIO: PeerMedia =
-    PeerMedia { sections: PerSource { camera: None, microphone: Some(SendRecv) }, data: false };
+pub(crate) const AUDIO: PeerMedia = PeerMedia {
+    sections: PerSource { camera: None, microphone: Some(SendRecv) },
+    channels: PerChannel::NONE,
+};
 
 /// The sockets of a relay, one for each endpoint to send to.
 pub(crate) struct RelaySockets {

@@ -7,7 +7,7 @@ use std::{
 
 use quintet::{
     media::{EncodedAudio, Fanout, IncomingTrack},
-    model::{Direction::SendRecv, PeerMedia, PerSource},
+    model::{Direction::SendRecv, PeerMedia, PerChannel, PerSource},
     transport::RtpDump,
 };
 
@@ -16,8 +16,10 @@ use super::{
     pair::{Endpoint, Pair, guarded},
 };
 
-const AUDIO: PeerMedia =
-    PeerMedia { sections: PerSource { camera: None, microphone: Some(SendRecv) }, data: false };
+const AUDIO: PeerMedia = PeerMedia {
+    sections: PerSource { camera: None, microphone: Some(SendRecv) },
+    channels: PerChannel::NONE,
+};
 
 /// Audio packets that each end sends.
 const PACKETS: u32 = 10;

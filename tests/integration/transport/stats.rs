@@ -6,7 +6,7 @@ use quintet::{
         CandidatePairStats, CandidateType,
         Direction::{RecvOnly, SendOnly, SendRecv},
         DtlsTransportState, IceTransportState, InboundRtpStats, Media, OutboundRtpStats, PeerMedia,
-        PerSource, RemoteInboundRtpStats, RtcStats,
+        PerChannel, PerSource, RemoteInboundRtpStats, RtcStats,
     },
 };
 
@@ -19,7 +19,10 @@ use super::{
 const VIDEO: [PeerMedia; 2] = [video(SendOnly), video(RecvOnly)];
 
 const fn video(direction: quintet::model::Direction) -> PeerMedia {
-    PeerMedia { sections: PerSource { camera: Some(direction), microphone: None }, data: false }
+    PeerMedia {
+        sections: PerSource { camera: Some(direction), microphone: None },
+        channels: PerChannel::NONE,
+    }
 }
 
 /// The streams that an endpoint sends.
