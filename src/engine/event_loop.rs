@@ -344,7 +344,9 @@ impl Engine {
                 if let Some((source, stats)) = self.remote_media.remove_peer(peer) {
                     self.session_stats.on_connection_closed(&source, stats);
                 }
-                self.peers.remove(&peer);
+                if let Some(mut active) = self.peers.remove(&peer) {
+                    active.set_sending(&mut self.local_media, PerSource::default());
+                }
             }
             Effect::Peer { peer, command } => {
                 if let Some(active) = self.peers.get(&peer) {
@@ -353,7 +355,7 @@ impl Engine {
             }
             Effect::SetSending { peer, layers } => {
                 if let Some(active) = self.peers.get_mut(&peer) {
-                    active.set_sending(&self.local_media, layers);
+                    active.set_sending(&mut self.local_media, layers);
                 }
             }
             Effect::SetPlayback { peer, playback: Playback { is_audible, is_expected } } => {
@@ -480,16 +482,13 @@ fn track_span(active: &ActivePeer, track: &IncomingTrack) -> Span {
 
 impl ActivePeer {
     /// Starts and stops sending sources; those that continue are not interrupted.
-    fn set_sending(&mut self, local_media: &LocalMedia, layers: PerSource<Option<Layer>>) {
+    fn set_sending(&mut self, local_media: &mut LocalMedia, layers: PerSource<Option<Layer>>) {
         let before = std::mem::replace(&mut self.layers, layers);
-        for (source, layer) in layers.iter().filter(|(source, layer)| before[*source] != **layer) {
-            match source {
-                Source::Camera => {
-                    self.connection.send_video(layer.map(|layer| local_media.video(layer)));
-                }
-                Source::Microphone => {
-                    self.connection.send_audio(layer.map(|layer| local_media.audio(layer)));
-                }
+        for source in Source::ALL.into_iter().filter(|one| before[*one] != layers[*one]) {
+            let media = layers[source].map(|layer| local_media.subscribe(source, layer));
+            self.connection.send(source, media);
+            if let Some(layer) = before[source] {
+                local_media.unsubscribe(source, layer);
             }
         }
     }

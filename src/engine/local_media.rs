@@ -1,8 +1,11 @@
-//! Local media: each source is captured once and encoded once, on demand.
+//! Local media: each source is captured once, and each of its layers encoded once, on demand.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use tokio::sync::mpsc;
@@ -15,13 +18,14 @@ use crate::{
     encode::{AudioEncoder, EncodeError, VideoEncoder, VideoSettings},
     files::SourceClaim,
     media::{
-        AudioBlock, EncodedAudio, EncodedVideo, Fanout, MAX_LAG, Meter, Slot, Subscription, Tee,
-        VideoFrame, VideoRef, VideoSinks,
+        AudioBlock, EncodedAudio, EncodedVideo, Fanout, MAX_LAG, Meter, Slot, Tee, VideoFrame,
+        VideoRef, VideoSinks,
     },
     model::{
         Bitrate, Counts, DeviceKind, DeviceState, Layer, Media, MediaSourceStats, PerSource,
         RtcStats, Source,
     },
+    transport::SourceMedia,
 };
 
 /// Opus packets by which a peer connection may lag: half a second, which a jitter buffer no longer
@@ -41,15 +45,24 @@ pub(super) struct LocalMedia {
     /// The sources that the core needs now.
     demand: PerSource<bool>,
     camera: Option<VideoCapture>,
-    video_encoder: Option<VideoEncoder>,
     microphone: Option<AudioCapture>,
     /// The audio encoder, while no microphone uses it.
     idle_audio_encoder: Arc<Slot<AudioEncoder>>,
     frames: Tee<VideoFrame>,
     meter: Meter,
-    video: Fanout<EncodedVideo>,
+    /// The encoded video, by source and layer.
+    video: BTreeMap<(Source, Layer), VideoOutput>,
     audio: Fanout<EncodedAudio>,
     counters: Arc<StartCounters>,
+}
+
+/// One layer of a source of video.
+#[derive(Default)]
+struct VideoOutput {
+    frames: Fanout<EncodedVideo>,
+    /// The peer connections that send it.
+    users: usize,
+    encoder: Option<VideoEncoder>,
 }
 
 /// Counts how often sources were opened and encoders started.
@@ -80,12 +93,11 @@ impl LocalMedia {
             events,
             demand: PerSource::NONE,
             camera: None,
-            video_encoder: None,
             microphone: None,
             idle_audio_encoder: Arc::default(),
             frames,
             meter,
-            video: Fanout::default(),
+            video: BTreeMap::new(),
             audio: Fanout::default(),
             counters: Arc::default(),
         }
@@ -125,19 +137,26 @@ impl LocalMedia {
             .map(|spec| *spec != SourceSpec::None)
     }
 
-    /// Returns a subscription to the encoded video. All layers give the same stream, as there is
-    /// one encoder.
-    pub(super) fn video(&self, layer: Layer) -> Subscription<EncodedVideo> {
-        match layer {
-            Layer::Quarter | Layer::Half | Layer::Full => self.video.subscribe(MAX_LAG),
+    /// Returns a subscription to a layer of a source, which is encoded from now on, until as many
+    /// calls of [`Self::unsubscribe`]. Audio has one layer.
+    pub(super) fn subscribe(&mut self, source: Source, layer: Layer) -> SourceMedia {
+        match source {
+            Source::Camera => {
+                let output = self.video.entry((source, layer)).or_default();
+                output.users += 1;
+                let frames = output.frames.subscribe(MAX_LAG);
+                self.update_encoders();
+                SourceMedia::Video(frames)
+            }
+            Source::Microphone => SourceMedia::Audio(self.audio.subscribe(MAX_AUDIO_LAG)),
         }
     }
 
-    /// Returns a subscription to the encoded audio. All layers give the same stream, as there is
-    /// one encoder.
-    pub(super) fn audio(&self, layer: Layer) -> Subscription<EncodedAudio> {
-        match layer {
-            Layer::Quarter | Layer::Half | Layer::Full => self.audio.subscribe(MAX_AUDIO_LAG),
+    /// A subscription to a layer has ended, or will at once.
+    pub(super) fn unsubscribe(&mut self, source: Source, layer: Layer) {
+        if let Some(output) = self.video.get_mut(&(source, layer)) {
+            output.users = output.users.saturating_sub(1);
+            self.update_encoders();
         }
     }
 
@@ -152,7 +171,9 @@ impl LocalMedia {
 
     /// Returns the statistics of the sources that are open.
     pub(super) fn rtc_stats(&self) -> Vec<RtcStats> {
-        let camera = self.video_encoder.as_ref().map(|encoder| MediaSourceStats {
+        // The highest layer tells the most of the source.
+        let encoder = self.video.values().rev().find_map(|output| output.encoder.as_ref());
+        let camera = encoder.map(|encoder| MediaSourceStats {
             id: Source::Camera.name().to_owned(),
             ..encoder.stats()
         });
@@ -164,25 +185,48 @@ impl LocalMedia {
     }
 
     fn update_camera(&mut self) {
-        if !self.demand.camera || self.camera_spec == SourceSpec::None {
-            (self.camera, self.video_encoder) = (None, None);
+        self.update_encoders();
+        if !self.needs_camera() {
+            self.camera = None;
             return self.report_state(DeviceKind::CAMERA, DeviceState::Idle);
         }
-        if self.video_encoder.is_none() {
-            self.video_encoder = self.start_video_encoder();
-        }
-        if self.camera.is_none() && self.video_encoder.is_some() {
+        let lacks_encoder =
+            self.video.values().any(|output| output.users > 0 && output.encoder.is_none());
+        if self.camera.is_none() && !lacks_encoder {
             let notify = self.state_callback(DeviceKind::CAMERA, |counters| &counters.cameras);
             let (spec, frames) = (&self.camera_spec, self.frames.clone());
             self.camera = Some(VideoCapture::start(spec, &self.display_name, frames, notify));
         }
     }
 
-    fn start_video_encoder(&self) -> Option<VideoEncoder> {
+    fn needs_camera(&self) -> bool {
+        self.demand.camera && self.camera_spec != SourceSpec::None
+    }
+
+    /// Starts the encoders of the layers that are sent, and ends the others. If none is sent any
+    /// more, the last one is kept as long as the source, which may soon be sent again.
+    fn update_encoders(&mut self) {
+        let is_source_needed = self.needs_camera();
+        let is_any_sent = self.video.values().any(|output| output.users > 0);
+        let mut video = std::mem::take(&mut self.video);
+        for ((_, layer), output) in &mut video {
+            if !is_source_needed || (output.users == 0 && is_any_sent) {
+                output.encoder = None;
+            } else if output.users > 0 && output.encoder.is_none() {
+                output.encoder = self.start_video_encoder(*layer, output.frames.clone());
+            }
+        }
+        self.video = video;
+    }
+
+    fn start_video_encoder(
+        &self,
+        layer: Layer,
+        out: Fanout<EncodedVideo>,
+    ) -> Option<VideoEncoder> {
         let report = self.encoder_callback(DeviceKind::CAMERA);
-        let settings = encoder_settings(&self.camera_spec, self.video_bitrate);
-        let (frames, out) = (self.frames.attach(), self.video.clone());
-        let started = VideoEncoder::start(settings, frames, out, report);
+        let settings = encoder_settings(&self.camera_spec, layer, self.video_bitrate);
+        let started = VideoEncoder::start(settings, self.frames.attach(), out, report);
         let encoder = started
             .map_err(|error| {
                 let message = format!("the video cannot be encoded: {error}");
@@ -299,7 +343,11 @@ fn claim_file(source: &SourceSpec, role: &'static str) -> Option<SourceClaim> {
 /// Returns the encoder settings for a source: the target bitrate, or the usual one of the frame
 /// size. Sources without a stated frame rate are expected to give 30 frames per second; the encoder
 /// adapts to the actual rate.
-fn encoder_settings(camera: &SourceSpec, target: Option<Bitrate>) -> VideoSettings {
+fn encoder_settings(
+    camera: &SourceSpec,
+    layer: Layer,
+    target: Option<Bitrate>,
+) -> VideoSettings {
     let fps = match camera {
         SourceSpec::Pattern { fps, .. } | SourceSpec::NoisePattern { fps, .. } => *fps,
         SourceSpec::Default
@@ -308,7 +356,7 @@ fn encoder_settings(camera: &SourceSpec, target: Option<Bitrate>) -> VideoSettin
         | SourceSpec::File(_)
         | SourceSpec::Device(_) => 30,
     };
-    VideoSettings { layer: Layer::Full, fps, target }
+    VideoSettings { layer, fps, target }
 }
 
 /// Passes the state of a source on to the core. States are rare, so a full queue is a bug.
@@ -319,5 +367,55 @@ pub(super) fn report_device_state(
 ) {
     if events.try_send(EngineEvent::Core(Input::Device(kind, state))).is_err() {
         tracing::error!(?kind, "the engine's queue is full or closed, a device's state is lost");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CAMERA: PerSource<bool> = PerSource { camera: true, microphone: false };
+
+    fn local_media() -> LocalMedia {
+        let camera = "pattern:64x36@5".parse().unwrap();
+        let options = EngineOptions { camera, ..EngineOptions::without_devices() };
+        LocalMedia::new(&options, &VideoSinks::default(), mpsc::channel(64).0)
+    }
+
+    /// The layers of the camera that are being encoded.
+    fn encoded(media: &LocalMedia) -> Vec<Layer> {
+        let running = media.video.iter().filter(|(_, output)| output.encoder.is_some());
+        running.map(|((_, layer), _)| *layer).collect()
+    }
+
+    #[test]
+    fn each_layer_that_is_sent_has_an_encoder_until_its_last_subscription_ends() {
+        let mut media = local_media();
+        media.set_demand(CAMERA);
+        assert_eq!(encoded(&media), [], "a preview needs no encoder");
+        let subscriptions = [Layer::Full, Layer::Half, Layer::Half]
+            .map(|layer| media.subscribe(Source::Camera, layer));
+        assert_eq!(encoded(&media), [Layer::Half, Layer::Full]);
+        assert_eq!(media.counts().1.video, 2, "two connections share the encoder of a layer");
+        media.unsubscribe(Source::Camera, Layer::Half);
+        assert_eq!(encoded(&media), [Layer::Half, Layer::Full]);
+        media.unsubscribe(Source::Camera, Layer::Half);
+        assert_eq!(encoded(&media), [Layer::Full]);
+        drop(subscriptions);
+    }
+
+    #[test]
+    fn the_last_encoder_is_kept_as_long_as_the_source() {
+        let mut media = local_media();
+        let _full = media.subscribe(Source::Camera, Layer::Full);
+        assert_eq!(encoded(&media), [], "the source is not open yet");
+        media.set_demand(CAMERA);
+        media.unsubscribe(Source::Camera, Layer::Full);
+        assert_eq!(encoded(&media), [Layer::Full], "a viewer may come back");
+        let _half = media.subscribe(Source::Camera, Layer::Half);
+        assert_eq!(encoded(&media), [Layer::Half]);
+        media.set_demand(PerSource::NONE);
+        assert_eq!(encoded(&media), []);
+        assert_eq!(media.counts().1.video, 2);
     }
 }

@@ -88,3 +88,25 @@ pub enum HubChoice {
     /// An embedded hub on that address and port only.
     Embed(ListenAt),
 }
+
+#[cfg(test)]
+impl EngineOptions {
+    /// Returns options without devices, for tests of a part of the engine.
+    pub(super) fn without_devices() -> Self {
+        Self {
+            hub: HubChoice::Find { listen: None },
+            own_hub: OwnHubOptions::default(),
+            name: String::new(),
+            camera: SourceSpec::None,
+            video_bitrate: None,
+            microphone: SourceSpec::None,
+            speaker: SpeakerSpec::None,
+            decode: Decode::Always,
+            measures_tones: false,
+            keeps_secrets: false,
+            impairment: None,
+            rtp_dump: None,
+            trace: None,
+        }
+    }
+}

@@ -406,21 +406,7 @@ mod tests {
 
     /// Received media without a speaker device.
     fn remote_media() -> RemoteMedia {
-        let options = EngineOptions {
-            hub: HubChoice::Find { listen: None },
-            own_hub: OwnHubOptions::default(),
-            name: String::new(),
-            camera: SourceSpec::None,
-            video_bitrate: None,
-            microphone: SourceSpec::None,
-            speaker: SpeakerSpec::None,
-            decode: Decode::Always,
-            measures_tones: false,
-            keeps_secrets: false,
-            impairment: None,
-            rtp_dump: None,
-            trace: None,
-        };
+        let options = EngineOptions::without_devices();
         RemoteMedia::new(&options, VideoSinks::default(), mpsc::channel(64).0)
     }
 
