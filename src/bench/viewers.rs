@@ -23,9 +23,9 @@ use super::{
 use crate::{
     engine::{
         Decode, Engine, EngineOptions, FrameTap, Handle, HubChoice, SourceSpec, SpeakerSpec,
-        VideoRef,
+        TrackRef,
     },
-    model::{Command, Event, HubUrl, JoinTarget, PeerId},
+    model::{Command, Event, HubUrl, JoinTarget, PeerId, Source},
     wording,
 };
 
@@ -150,7 +150,7 @@ impl Viewer {
         if let Some(peer) = peer
             && self.tap.as_ref().is_none_or(|(tapped, _)| *tapped != peer)
         {
-            let tap = self.handle.tap_frames(VideoRef::Peer(peer), Arc::new(|| {}));
+            let tap = self.handle.tap_frames(TrackRef::Peer(peer, Source::Camera), Arc::new(|| {}));
             self.tap = tap.map(|tap| (peer, tap));
         }
     }

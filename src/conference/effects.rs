@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::input::HubRef;
 use crate::model::{
     ClientMessage, Event, Failure, Layer, MixId, ParticipantId, PeerCommand, PeerId, PeerMedia,
-    PerDevice, PerSource, SessionId, TrackList,
+    PerDevice, PerSource, SessionId, Source, TrackList,
 };
 
 /// An action for the engine. The core does not wait for it: an outcome comes back as an
@@ -79,11 +79,13 @@ pub enum Effect {
         /// The tracks.
         tracks: TrackList,
     },
-    /// Set whether video is expected on a peer connection: the remote peer signals that its camera
-    /// is on. Sent only when it changes. By default it is expected.
+    /// Set whether the video of a source is expected on a peer connection: the remote peer signals
+    /// that it is on. Sent only when it changes. By default it is expected.
     ExpectVideo {
         /// The connection.
         peer: PeerId,
+        /// The source of the remote peer.
+        source: Source,
         /// Whether video is expected.
         expected: bool,
     },

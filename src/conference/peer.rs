@@ -11,7 +11,7 @@ use super::{
     signalled_media::SignalledMedia,
 };
 use crate::model::{
-    ConnectionFailure, Enabled, Layer, MediaTime, NegotiatedMedia, ParticipantId, Payload,
+    ConnectionFailure, Enabled, Layer, Media, MediaTime, NegotiatedMedia, ParticipantId, Payload,
     PeerCommand, PeerEvent, PeerId, PeerMedia, PeerState, PerSource, Source, Track, TrackList,
 };
 
@@ -28,8 +28,8 @@ pub(super) struct Peer {
     sending: PerSource<bool>,
     /// How its audio is played.
     playback: Playback,
-    /// Whether video is expected.
-    expects_video: bool,
+    /// Of which sources video is expected.
+    expects_video: PerSource<bool>,
     /// The tracks that the remote peer signals.
     remote_tracks: TrackList,
     media_state: MediaState,
@@ -91,7 +91,7 @@ impl Peer {
             negotiated: NegotiatedMedia::default(),
             sending: PerSource::NONE,
             playback: Playback { is_audible: true, is_expected: true },
-            expects_video: true,
+            expects_video: PerSource::ALL,
             remote_tracks: TrackList::default(),
             media_state,
             negotiation,
@@ -161,9 +161,13 @@ impl Peer {
             self.playback = playback;
             effects.push(Effect::SetPlayback { peer: self.id, playback });
         }
-        if self.media.receives().camera && theirs.camera != self.expects_video {
-            self.expects_video = theirs.camera;
-            effects.push(Effect::ExpectVideo { peer: self.id, expected: theirs.camera });
+        let receives = self.media.receives();
+        let is_video = |source: &Source| source.media() == Media::Video && receives[*source];
+        for source in Source::ALL.into_iter().filter(is_video) {
+            let expected = theirs[source];
+            if std::mem::replace(&mut self.expects_video[source], expected) != expected {
+                effects.push(Effect::ExpectVideo { peer: self.id, source, expected });
+            }
         }
         if signalled.tracks != self.remote_tracks {
             self.remote_tracks = signalled.tracks.clone();

@@ -365,8 +365,8 @@ impl Engine {
             Effect::SetRemoteTracks { peer, tracks } => {
                 self.remote_media.set_signalled_tracks(peer, tracks);
             }
-            Effect::ExpectVideo { peer, expected } => {
-                self.remote_media.set_video_expected(peer, expected);
+            Effect::ExpectVideo { peer, source, expected } => {
+                self.remote_media.set_video_expected(peer, source, expected);
             }
             Effect::Demand(PerDevice { sources, speaker }) => {
                 self.local_media.set_demand(sources);

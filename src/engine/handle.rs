@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     capture::SourceSpec,
-    media::{FrameTap, LevelTap, Notifier, VideoRef, VideoSinks, Wake},
+    media::{FrameTap, LevelTap, Notifier, TrackRef, VideoSinks, Wake},
     model::{Command, Snapshot, Stats},
     playback::SpeakerSpec,
     supervision::Panicked,
@@ -113,7 +113,7 @@ impl Handle {
     /// session. So the window drops the tap when the user switches the camera off, and five
     /// seconds later the camera is closed. A tap on a remote video makes the engine decode it, see
     /// [`Decode`](super::Decode).
-    pub fn tap_frames(&self, of: VideoRef, wake: Wake) -> Option<FrameTap> {
+    pub fn tap_frames(&self, of: TrackRef, wake: Wake) -> Option<FrameTap> {
         self.video_sinks.tap_frames(of, wake)
     }
 
@@ -123,15 +123,15 @@ impl Handle {
     /// played or not.
     ///
     /// The lookup takes a short lock that no real-time thread takes.
-    pub fn level(&self, of: VideoRef) -> f32 {
+    pub fn level(&self, of: TrackRef) -> f32 {
         self.video_sinks.level(of)
     }
 
     /// Keeps the microphone open while the returned tap is held, so that its level can be shown
     /// before any audio is sent. Reading the level is one atomic load.
     pub fn microphone_level(&self) -> LevelTap {
-        self.video_sinks.register(VideoRef::Local);
-        self.video_sinks.tap_level(VideoRef::Local).expect("the local level is never removed")
+        self.video_sinks.register(TrackRef::MICROPHONE);
+        self.video_sinks.tap_level(TrackRef::MICROPHONE).expect("the local level is never removed")
     }
 
     /// Returns the statistics so far, without participants that left; `None` if the engine has

@@ -18,8 +18,8 @@ use crate::{
     encode::{AudioEncoder, EncodeError, VideoEncoder, VideoSettings},
     files::SourceClaim,
     media::{
-        AudioBlock, EncodedAudio, EncodedVideo, Fanout, MAX_LAG, Meter, Slot, Tee, VideoFrame,
-        VideoRef, VideoSinks,
+        AudioBlock, EncodedAudio, EncodedVideo, Fanout, MAX_LAG, Meter, Slot, Tee, TrackRef,
+        VideoFrame, VideoSinks,
     },
     model::{
         Bitrate, Counts, DeviceKind, DeviceState, Layer, Media, MediaSourceStats, PerSource,
@@ -82,7 +82,8 @@ impl LocalMedia {
         video_sinks: &VideoSinks,
         events: mpsc::Sender<EngineEvent>,
     ) -> Self {
-        let (frames, meter) = video_sinks.register(VideoRef::Local);
+        let (frames, _) = video_sinks.register(TrackRef::CAMERA);
+        let (_, meter) = video_sinks.register(TrackRef::MICROPHONE);
         Self {
             camera_spec: options.camera.clone(),
             video_bitrate: options.video_bitrate,
@@ -219,11 +220,7 @@ impl LocalMedia {
         self.video = video;
     }
 
-    fn start_video_encoder(
-        &self,
-        layer: Layer,
-        out: Fanout<EncodedVideo>,
-    ) -> Option<VideoEncoder> {
+    fn start_video_encoder(&self, layer: Layer, out: Fanout<EncodedVideo>) -> Option<VideoEncoder> {
         let report = self.encoder_callback(DeviceKind::CAMERA);
         let settings = encoder_settings(&self.camera_spec, layer, self.video_bitrate);
         let started = VideoEncoder::start(settings, self.frames.attach(), out, report);
@@ -343,11 +340,7 @@ fn claim_file(source: &SourceSpec, role: &'static str) -> Option<SourceClaim> {
 /// Returns the encoder settings for a source: the target bitrate, or the usual one of the frame
 /// size. Sources without a stated frame rate are expected to give 30 frames per second; the encoder
 /// adapts to the actual rate.
-fn encoder_settings(
-    camera: &SourceSpec,
-    layer: Layer,
-    target: Option<Bitrate>,
-) -> VideoSettings {
+fn encoder_settings(camera: &SourceSpec, layer: Layer, target: Option<Bitrate>) -> VideoSettings {
     let fps = match camera {
         SourceSpec::Pattern { fps, .. } | SourceSpec::NoisePattern { fps, .. } => *fps,
         SourceSpec::Default

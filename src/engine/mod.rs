@@ -24,7 +24,7 @@ pub use session_ids::fresh_session_id;
 pub use crate::{
     capture::{SourceSpec, SpecError},
     conference::{ReplayError, Replayed, replay},
-    media::{FrameTap, LevelTap, VideoRef, Wake},
+    media::{FrameTap, LevelTap, TrackRef, Wake},
     playback::{SpeakerSpec, SpeakerSpecError},
     signalling::{ListenAt, is_hub},
     transport::{Impairment, NOISY_LOGS, RtpDump},

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::{Decode, EngineOptions, event_loop::EngineEvent, local_media::report_device_state};
 use crate::{
     conference::HubRef,
-    media::{Codec, IncomingTrack, VideoRef, VideoSinks},
+    media::{Codec, IncomingTrack, TrackRef, VideoSinks},
     model::{
         AudioStats, DeviceKind, InboundRtpStats, Media, ParticipantId, PeerId, PerSource,
         PlayoutStats, RtcStats, SessionId, Source, TrackId, TrackList, VideoStats,
@@ -36,8 +36,8 @@ pub(super) struct RemoteMedia {
     /// What remote peers signal of their tracks, those that have arrived and others.
     signalled_tracks: BTreeMap<PeerId, TrackList>,
     measures_tones: bool,
-    /// Peer connections from which no video is expected, with or without a video track.
-    without_video: BTreeSet<PeerId>,
+    /// Remote sources from which no video is expected, with or without a video track.
+    without_video: BTreeSet<(PeerId, Source)>,
     events: mpsc::Sender<EngineEvent>,
 }
 
@@ -46,11 +46,11 @@ pub(super) type ParticipantKey = (SessionId, ParticipantId);
 
 /// The remote tracks of one peer connection.
 struct PeerTracks {
-    source: ParticipantKey,
+    participant: ParticipantKey,
     /// The hub that vouches for the participant.
     hub: HubRef,
-    video: Option<RemoteVideo>,
-    audio: Option<RemoteAudio>,
+    video: PerSource<Option<RemoteVideo>>,
+    audio: PerSource<Option<RemoteAudio>>,
 }
 
 /// How the audio of a peer connection is routed.
@@ -66,6 +66,9 @@ pub(super) struct AudioRouting {
 /// participant at that hub, and the mix. A participant id is valid only at the hub that gave it:
 /// another hub could give the same id to another participant, whose audio would be played instead.
 type AudioStreamKey = (HubRef, ParticipantId, String);
+
+/// Identifies a remote track: its peer connection, and the source of the remote peer.
+type TrackKey = (PeerId, Source);
 
 /// A remote video track, and its first subscriber.
 struct RemoteVideo {
@@ -112,7 +115,7 @@ impl RemoteMedia {
             (true, None) => self.speaker = Some(self.open_speaker()),
             (false, Some(open)) => {
                 for received in self.peers.values_mut() {
-                    received.audio = None;
+                    received.audio = PerSource::default();
                 }
                 self.closing = Some(open.close());
                 report_device_state(
@@ -136,7 +139,9 @@ impl RemoteMedia {
 
     /// Registers a peer connection, so that taps on its media can be opened before a track comes.
     pub(super) fn register_peer(&self, peer: PeerId) {
-        self.video_sinks.register(VideoRef::Peer(peer));
+        for source in Source::ALL {
+            self.video_sinks.register(TrackRef::Peer(peer, source));
+        }
     }
 
     /// Sets the audio routing of a peer connection.
@@ -151,15 +156,16 @@ impl RemoteMedia {
         self.play_each_stream_once();
     }
 
-    /// Sets whether video is expected from a peer connection: a remote camera that is off is not
-    /// counted as a freeze.
-    pub(super) fn set_video_expected(&mut self, peer: PeerId, expected: bool) {
+    /// Sets whether video is expected from a source of a remote peer: a remote camera that is off
+    /// is not counted as a freeze.
+    pub(super) fn set_video_expected(&mut self, peer: PeerId, source: Source, expected: bool) {
         if expected {
-            self.without_video.remove(&peer);
+            self.without_video.remove(&(peer, source));
         } else {
-            self.without_video.insert(peer);
+            self.without_video.insert((peer, source));
         }
-        if let Some(video) = self.peers.get(&peer).and_then(|received| received.video.as_ref()) {
+        let received = self.peers.get(&peer);
+        if let Some(video) = received.and_then(|received| received.video[source].as_ref()) {
             video.track.set_video_expected(expected);
         }
     }
@@ -168,32 +174,36 @@ impl RemoteMedia {
     /// which sources of ours a tap is open: on the video, on the level.
     pub(super) fn update_visibility(&self) -> PerSource<bool> {
         for (peer, received) in &self.peers {
-            if let Some(video) = &received.video {
-                video.player.set_decoding(self.is_decoded(*peer));
+            for (source, video) in received.video.iter() {
+                if let Some(video) = video {
+                    video.player.set_decoding(self.is_decoded(TrackRef::Peer(*peer, source)));
+                }
             }
         }
-        PerSource {
-            camera: self.video_sinks.has_frame_taps(VideoRef::Local),
-            microphone: self.video_sinks.has_level_taps(VideoRef::Local),
-        }
+        PerSource::from_fn(|source| self.video_sinks.has_taps(TrackRef::Local(source)))
     }
 
     /// Starts to receive a track.
-    pub(super) fn add_track(&mut self, track: IncomingTrack, source: ParticipantKey, hub: HubRef) {
-        let (peer, codec) = (track.peer, track.codec);
-        let (frames, meter) = self.video_sinks.register(VideoRef::Peer(peer));
+    pub(super) fn add_track(
+        &mut self,
+        track: IncomingTrack,
+        participant: ParticipantKey,
+        hub: HubRef,
+    ) {
+        let (peer, source, codec) = (track.peer, track.source, track.codec);
+        let track_ref = TrackRef::Peer(peer, source);
+        let (frames, meter) = self.video_sinks.register(track_ref);
         let on_first = self.first_media_callback(peer, codec.media());
-        let without_tracks = PeerTracks { source, hub, video: None, audio: None };
-        self.peers.entry(peer).or_insert(without_tracks);
+        self.peers.entry(peer).or_insert_with(|| PeerTracks::new(participant, hub));
         match codec {
             Codec::H264 => {
                 let mut track = VideoTrack::new(track);
                 let player = VideoPlayer::new(&track, &self.pool, frames, on_first);
-                player.set_decoding(self.is_decoded(peer));
-                track.set_video_expected(!self.without_video.contains(&peer));
+                player.set_decoding(self.is_decoded(track_ref));
+                track.set_video_expected(!self.without_video.contains(&(peer, source)));
                 track.start();
                 if let Some(received) = self.peers.get_mut(&peer) {
-                    received.video = Some(RemoteVideo { track, player });
+                    received.video[source] = Some(RemoteVideo { track, player });
                 }
             }
             Codec::Opus => {
@@ -206,7 +216,7 @@ impl RemoteMedia {
                     let voice = speaker.play(&track, meter, on_first);
                     let tone = self.measures_tones.then(|| voice.tap_tone());
                     track.start();
-                    received.audio = Some(RemoteAudio { id, track, voice, tone });
+                    received.audio[source] = Some(RemoteAudio { id, track, voice, tone });
                 }
                 self.play_each_stream_once();
             }
@@ -215,24 +225,26 @@ impl RemoteMedia {
 
     /// Closes the tracks of a peer connection and returns their last statistics.
     pub(super) fn remove_peer(&mut self, peer: PeerId) -> Option<(ParticipantKey, PeerStats)> {
-        self.video_sinks.remove(VideoRef::Peer(peer));
+        for source in Source::ALL {
+            self.video_sinks.remove(TrackRef::Peer(peer, source));
+            self.without_video.remove(&(peer, source));
+        }
         self.audio_routing.remove(&peer);
         self.signalled_tracks.remove(&peer);
-        self.without_video.remove(&peer);
         let received = self.peers.remove(&peer)?;
         let stats = received.stats();
-        let source = received.source.clone();
+        let participant = received.participant.clone();
         drop(received);
         self.play_each_stream_once();
         if let Some(tone) = stats.tone.clone() {
             tokio::task::spawn_blocking(move || tone.stop());
         }
-        Some((source, stats))
+        Some((participant, stats))
     }
 
     /// Returns the current statistics of a peer connection's tracks; `None` if it has none.
     pub(super) fn stats(&self, peer: PeerId) -> Option<(&ParticipantKey, PeerStats)> {
-        self.peers.get(&peer).map(|received| (&received.source, received.stats()))
+        self.peers.get(&peer).map(|received| (&received.participant, received.stats()))
     }
 
     /// Adds what became of the received packets to the streams of a peer connection.
@@ -247,38 +259,43 @@ impl RemoteMedia {
 
     /// Plays one copy of each audio stream that arrives over several sessions of one hub.
     fn play_each_stream_once(&self) {
-        let audible = self.audible_peers();
-        for (peer, _, audio) in self.audio_tracks() {
-            audio.voice.set_audible(audible.contains(&peer));
+        let audible = self.audible_tracks();
+        for (key, _, audio) in self.audio_tracks() {
+            audio.voice.set_audible(audible.contains(&key));
         }
     }
 
-    /// Returns the peer connections whose audio is played.
-    fn audible_peers(&self) -> BTreeSet<PeerId> {
-        select_audible(self.audio_tracks().map(|(peer, received, audio)| {
-            let mix = self.mix_of(peer, audio).to_owned();
-            let stream = (received.hub.clone(), received.source.1.clone(), mix);
-            (peer, stream, self.audio_routing.get(&peer).copied().unwrap_or(AudioRouting::DEFAULT))
+    /// Returns the audio tracks that are played.
+    fn audible_tracks(&self) -> BTreeSet<TrackKey> {
+        select_audible(self.audio_tracks().map(|(key, received, audio)| {
+            let mix = self.mix_of(key, audio).to_owned();
+            let stream = (received.hub.clone(), received.participant.1.clone(), mix);
+            let routing = self.audio_routing.get(&key.0).copied();
+            (key, stream, routing.unwrap_or(AudioRouting::DEFAULT))
         }))
     }
 
-    fn audio_tracks(&self) -> impl Iterator<Item = (PeerId, &PeerTracks, &RemoteAudio)> {
-        let peers = self.peers.iter();
-        peers.filter_map(|(peer, received)| Some((*peer, received, received.audio.as_ref()?)))
+    fn audio_tracks(&self) -> impl Iterator<Item = (TrackKey, &PeerTracks, &RemoteAudio)> {
+        self.peers.iter().flat_map(|(peer, received)| {
+            let tracks = received.audio.iter();
+            tracks.filter_map(move |(source, audio)| {
+                Some(((*peer, source), received, audio.as_ref()?))
+            })
+        })
     }
 
     /// Returns what an audio track carries: the mix that is signalled of it. A program of an
     /// earlier version signals none, and its `a=msid` names the only one.
-    fn mix_of<'a>(&'a self, peer: PeerId, audio: &'a RemoteAudio) -> &'a str {
+    fn mix_of<'a>(&'a self, (peer, source): TrackKey, audio: &'a RemoteAudio) -> &'a str {
         let signalled = self.signalled_tracks.get(&peer).zip(audio.id.as_ref());
-        let track = signalled.and_then(|(tracks, id)| tracks.find(id, Source::Microphone));
+        let track = signalled.and_then(|(tracks, id)| tracks.find(id, source));
         track.map_or_else(|| audio.track.source_id(), |track| track.mix.as_str())
     }
 
-    fn is_decoded(&self, peer: PeerId) -> bool {
+    fn is_decoded(&self, track: TrackRef) -> bool {
         match self.decode {
             Decode::Always => true,
-            Decode::WhenSeen => self.video_sinks.has_frame_taps(VideoRef::Peer(peer)),
+            Decode::WhenSeen => self.video_sinks.has_frame_taps(track),
         }
     }
 
@@ -310,23 +327,23 @@ impl AudioRouting {
     const DEFAULT: Self = Self { is_audible: true, expects_audio: true };
 }
 
-/// Returns the peer connections whose audio is played: one copy of each audio stream among those
+/// Returns the tracks whose audio is played: one copy of each audio stream among those
 /// that may be played, if possible one whose sender is not muted. A participant may be muted in one
 /// session and speak in another.
 fn select_audible(
-    copies: impl Iterator<Item = (PeerId, AudioStreamKey, AudioRouting)>,
-) -> BTreeSet<PeerId> {
-    let mut best: BTreeMap<AudioStreamKey, (PeerId, bool)> = BTreeMap::new();
-    for (peer, stream, AudioRouting { is_audible, expects_audio }) in copies {
+    copies: impl Iterator<Item = (TrackKey, AudioStreamKey, AudioRouting)>,
+) -> BTreeSet<TrackKey> {
+    let mut best: BTreeMap<AudioStreamKey, (TrackKey, bool)> = BTreeMap::new();
+    for (track, stream, AudioRouting { is_audible, expects_audio }) in copies {
         if !is_audible {
             continue;
         }
-        let copy = best.entry(stream).or_insert((peer, expects_audio));
+        let copy = best.entry(stream).or_insert((track, expects_audio));
         if expects_audio && !copy.1 {
-            *copy = (peer, expects_audio);
+            *copy = (track, expects_audio);
         }
     }
-    best.into_values().map(|(peer, _)| peer).collect()
+    best.into_values().map(|(track, _)| track).collect()
 }
 
 /// The statistics of one peer connection's remote tracks.
@@ -370,25 +387,39 @@ impl PeerStats {
 }
 
 impl PeerTracks {
+    fn new(participant: ParticipantKey, hub: HubRef) -> Self {
+        let (video, audio) = (PerSource::default(), PerSource::default());
+        Self { participant, hub, video, audio }
+    }
+
+    /// The statistics of the first track of each medium.
     fn stats(&self) -> PeerStats {
         PeerStats {
-            video: self.video.as_ref().map(|video| video.track.stats()),
-            audio: self.audio.as_ref().map(|audio| audio.voice.stats()),
-            tone: self.audio.as_ref().and_then(|audio| audio.tone.clone()),
+            video: self.videos().next().map(|video| video.track.stats()),
+            audio: self.audios().next().map(|audio| audio.voice.stats()),
+            tone: self.audios().next().and_then(|audio| audio.tone.clone()),
             rtc: vec![],
         }
     }
 
+    fn videos(&self) -> impl Iterator<Item = &RemoteVideo> {
+        self.video.iter().filter_map(|(_, track)| track.as_ref())
+    }
+
+    fn audios(&self) -> impl Iterator<Item = &RemoteAudio> {
+        self.audio.iter().filter_map(|(_, track)| track.as_ref())
+    }
+
     /// Adds the track's id and its playout to the stream that carries it.
     fn add_playout(&self, stream: &mut InboundRtpStats) {
-        if let Some(RemoteVideo { track, .. }) = &self.video
-            && track.ssrc() == stream.ssrc
+        if let Some(RemoteVideo { track, .. }) =
+            self.videos().find(|video| video.track.ssrc() == stream.ssrc)
         {
             stream.track_identifier = Some(track.source_id().to_owned());
             stream.playout = Some(PlayoutStats::Video(track.playout_stats()));
         }
-        if let Some(RemoteAudio { track, voice, .. }) = &self.audio
-            && track.ssrc() == stream.ssrc
+        if let Some(RemoteAudio { track, voice, .. }) =
+            self.audios().find(|audio| audio.track.ssrc() == stream.ssrc)
         {
             stream.track_identifier = Some(track.source_id().to_owned());
             stream.playout = Some(PlayoutStats::Audio(voice.playout_stats()));
@@ -399,10 +430,11 @@ impl PeerTracks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        engine::{HubChoice, OwnHubOptions, SourceSpec},
-        media::{KeyframeRequest, SenderReports, TrackFailure},
-    };
+    use crate::media::{KeyframeRequest, SenderReports, TrackFailure};
+
+    const fn key(peer: u64) -> TrackKey {
+        (PeerId(peer), Source::Microphone)
+    }
 
     /// Received media without a speaker device.
     fn remote_media() -> RemoteMedia {
@@ -415,6 +447,7 @@ mod tests {
         let track = IncomingTrack {
             peer: PeerId(peer),
             id: TrackId::new("0"),
+            source: Source::Microphone,
             codec: Codec::Opus,
             ssrc: 1,
             stream_id: "stream".to_owned(),
@@ -436,7 +469,7 @@ mod tests {
     }
 
     fn played(media: &RemoteMedia) -> Vec<u64> {
-        media.audible_peers().into_iter().map(|peer| peer.0).collect()
+        media.audible_tracks().into_iter().map(|(peer, _)| peer.0).collect()
     }
 
     #[tokio::test]
@@ -472,9 +505,9 @@ mod tests {
         let participant: ParticipantId = serde_json::from_value("a".into()).unwrap();
         let copies = copies.iter().map(|(peer, mix, is_audible, expects_audio)| {
             let routing = AudioRouting { is_audible: *is_audible, expects_audio: *expects_audio };
-            (PeerId(*peer), (HubRef::Default, participant.clone(), (*mix).to_owned()), routing)
+            (key(*peer), (HubRef::Default, participant.clone(), (*mix).to_owned()), routing)
         });
-        select_audible(copies).into_iter().map(|peer| peer.0).collect()
+        select_audible(copies).into_iter().map(|(peer, _)| peer.0).collect()
     }
 
     #[test]
@@ -489,11 +522,11 @@ mod tests {
         let elsewhere = HubRef::At("evil.example".parse().unwrap());
         let copy = |peer, hub: HubRef, expects_audio| {
             let routing = AudioRouting { is_audible: true, expects_audio };
-            (PeerId(peer), (hub, participant.clone(), "m".to_owned()), routing)
+            (key(peer), (hub, participant.clone(), "m".to_owned()), routing)
         };
         // With the same key, the one that is sending would replace the muted one.
         let copies = [copy(1, HubRef::Default, false), copy(2, elsewhere, true)];
-        assert_eq!(select_audible(copies.into_iter()), [PeerId(1), PeerId(2)].into());
+        assert_eq!(select_audible(copies.into_iter()), [key(1), key(2)].into());
     }
 
     #[test]

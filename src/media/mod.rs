@@ -32,5 +32,5 @@ pub use rtp::{
 };
 pub use slot::{Slot, Tee, TeeGuard, Wake};
 pub use subscription_slot::SubscriptionSlot;
-pub use video_sinks::{FrameTap, LevelTap, VideoRef, VideoSinks};
+pub use video_sinks::{FrameTap, LevelTap, TrackRef, VideoSinks};
 pub use worker::{Stop, Worker};

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::Codec;
 use crate::{
-    model::{MediaTime, PeerId, TrackId},
+    model::{MediaTime, PeerId, Source, TrackId},
     supervision::catch_async,
 };
 
@@ -38,6 +38,8 @@ pub struct IncomingTrack {
     /// Its id on the peer connection, by which its sender signals what it carries; `None` if its
     /// media section is not one of ours.
     pub id: Option<TrackId>,
+    /// The source of the sender that its media section carries.
+    pub source: Source,
     /// The codec of its packets, which also says whether they are audio or video.
     pub codec: Codec,
     /// The SSRC of its packets, which is the key of its sender reports.

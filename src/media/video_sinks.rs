@@ -12,18 +12,34 @@ use std::{
 use tokio::sync::Notify;
 
 use super::{Meter, SILENCE_DBFS, Tee, TeeGuard, VideoFrame, Wake};
-use crate::model::PeerId;
+use crate::model::{PeerId, Source};
 
-/// Names one video stream together with the audio level that belongs to it.
+/// Names one track: a source of video, whose frames can be tapped, or one of audio, whose level can.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum VideoRef {
-    /// The local camera and microphone, muted or not.
-    Local,
-    /// The media received from a peer.
-    Peer(PeerId),
+pub enum TrackRef {
+    /// A source of this program, muted or not.
+    Local(Source),
+    /// A source of a remote peer, received on a peer connection.
+    Peer(PeerId, Source),
 }
 
-/// All video streams and audio levels of a process, with the number of taps on each. Clones share
+impl TrackRef {
+    /// The camera of this program.
+    pub const CAMERA: Self = Self::Local(Source::Camera);
+    /// The microphone of this program.
+    pub const MICROPHONE: Self = Self::Local(Source::Microphone);
+
+    /// The track of another source, from the same program on the same connection.
+    #[must_use]
+    pub const fn beside(self, source: Source) -> Self {
+        match self {
+            Self::Local(_) => Self::Local(source),
+            Self::Peer(peer, _) => Self::Peer(peer, source),
+        }
+    }
+}
+
+/// The frames and levels of all tracks of a process, with the number of taps on each. Clones share
 /// one registry.
 ///
 /// The lock is held only to look up an entry. No real-time thread takes it, and frames and levels
@@ -35,7 +51,7 @@ pub struct VideoSinks {
 
 #[derive(Default)]
 struct Shared {
-    sinks: Mutex<BTreeMap<VideoRef, VideoSink>>,
+    sinks: Mutex<BTreeMap<TrackRef, VideoSink>>,
     taps_changed: Notify,
 }
 
@@ -49,19 +65,19 @@ struct VideoSink {
 
 impl VideoSinks {
     /// Returns where to put the frames and the level. Creates the entry if there is none.
-    pub fn register(&self, of: VideoRef) -> (Tee<VideoFrame>, Meter) {
+    pub fn register(&self, of: TrackRef) -> (Tee<VideoFrame>, Meter) {
         let VideoSink { frames, meter, .. } = self.lock().entry(of).or_default().clone();
         (frames, meter)
     }
 
     /// Removes an entry. Taps that still exist receive nothing more.
-    pub fn remove(&self, of: VideoRef) {
+    pub fn remove(&self, of: TrackRef) {
         self.lock().remove(&of);
     }
 
     /// Taps the frames of an entry: the tap returns the newest frame, and `wake` is called for each
     /// one. `None` if there is no such entry.
-    pub fn tap_frames(&self, of: VideoRef, wake: Wake) -> Option<FrameTap> {
+    pub fn tap_frames(&self, of: TrackRef, wake: Wake) -> Option<FrameTap> {
         let sink = self.lock().get(&of)?.clone();
         let frames = sink.frames.attach_waking(wake);
         Some(FrameTap { frames, _guard: self.count_tap(sink.frame_taps) })
@@ -69,25 +85,30 @@ impl VideoSinks {
 
     /// Taps the level of an entry. It is measured while the tap exists. `None` if there is no such
     /// entry.
-    pub fn tap_level(&self, of: VideoRef) -> Option<LevelTap> {
+    pub fn tap_level(&self, of: TrackRef) -> Option<LevelTap> {
         let sink = self.lock().get(&of)?.clone();
         Some(LevelTap { meter: sink.meter, _guard: self.count_tap(sink.level_taps) })
     }
 
     /// The level of the last tenth of a second, in dB relative to full scale. -120 for silence, for
     /// a level that is not measured and for an unknown entry.
-    pub fn level(&self, of: VideoRef) -> f32 {
+    pub fn level(&self, of: TrackRef) -> f32 {
         self.lock().get(&of).map_or(SILENCE_DBFS, |sink| sink.meter.dbfs())
     }
 
     /// Whether any tap on the frames of this entry exists.
-    pub fn has_frame_taps(&self, of: VideoRef) -> bool {
+    pub fn has_frame_taps(&self, of: TrackRef) -> bool {
         self.lock().get(&of).is_some_and(|sink| sink.frame_taps.load(Ordering::Acquire) > 0)
     }
 
     /// Whether any tap on the level of this entry exists.
-    pub fn has_level_taps(&self, of: VideoRef) -> bool {
+    pub fn has_level_taps(&self, of: TrackRef) -> bool {
         self.lock().get(&of).is_some_and(|sink| sink.level_taps.load(Ordering::Acquire) > 0)
+    }
+
+    /// Whether any tap on this entry exists, on its frames or on its level.
+    pub fn has_taps(&self, of: TrackRef) -> bool {
+        self.has_frame_taps(of) || self.has_level_taps(of)
     }
 
     /// Waits until a tap was added or dropped since the last call. Cancel safe. For one waiter.
@@ -101,7 +122,7 @@ impl VideoSinks {
         TapGuard { count, shared: Arc::clone(&self.shared) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<VideoRef, VideoSink>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<TrackRef, VideoSink>> {
         self.shared.sinks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -168,7 +189,8 @@ mod tests {
     use super::*;
     use crate::model::{MediaTime, Size};
 
-    const PEER: VideoRef = VideoRef::Peer(PeerId(7));
+    const PEER: TrackRef = TrackRef::Peer(PeerId(7), Source::Camera);
+    const MICROPHONE: TrackRef = TrackRef::MICROPHONE;
 
     fn frame() -> VideoFrame {
         let size = Size::new(2, 2);
@@ -203,16 +225,30 @@ mod tests {
     }
 
     #[test]
+    fn the_videos_of_one_peer_are_tapped_apart() {
+        let sinks = VideoSinks::default();
+        let [camera, other] = [Source::Camera, Source::Microphone].map(|one| PEER.beside(one));
+        assert_eq!(camera, PEER);
+        let frames = [camera, other].map(|track| sinks.register(track).0);
+        let taps = [camera, other].map(|track| sinks.tap_frames(track, Arc::new(|| ())).unwrap());
+        frames[1].put(&frame());
+        assert!(taps[0].take().is_none() && taps[1].take().is_some());
+        drop(taps);
+    }
+
+    #[test]
     fn a_level_can_be_read_with_and_without_a_tap() {
         let sinks = VideoSinks::default();
-        assert_eq!(sinks.level(VideoRef::Local), SILENCE_DBFS);
-        let (_, meter) = sinks.register(VideoRef::Local);
+        assert_eq!(sinks.level(MICROPHONE), SILENCE_DBFS);
+        sinks.register(TrackRef::CAMERA);
+        let (_, meter) = sinks.register(MICROPHONE);
         meter.set(-30.0);
-        assert!(!sinks.has_level_taps(VideoRef::Local));
-        let tap = sinks.tap_level(VideoRef::Local).unwrap();
-        assert!(sinks.has_level_taps(VideoRef::Local) && !sinks.has_frame_taps(VideoRef::Local));
-        assert_eq!((tap.dbfs(), sinks.level(VideoRef::Local)), (-30.0, -30.0));
-        sinks.remove(VideoRef::Local);
-        assert_eq!(sinks.level(VideoRef::Local), SILENCE_DBFS);
+        assert!(!sinks.has_level_taps(MICROPHONE));
+        let tap = sinks.tap_level(MICROPHONE).unwrap();
+        assert!(sinks.has_level_taps(MICROPHONE) && !sinks.has_frame_taps(MICROPHONE));
+        assert!(!sinks.has_taps(TrackRef::CAMERA), "the camera is another track");
+        assert_eq!((tap.dbfs(), sinks.level(MICROPHONE)), (-30.0, -30.0));
+        sinks.remove(MICROPHONE);
+        assert_eq!(sinks.level(MICROPHONE), SILENCE_DBFS);
     }
 }

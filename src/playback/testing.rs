@@ -14,7 +14,7 @@ use crate::{
         BurntInTimecode, Codec, IncomingTrack, KeyframeRequest, RtpPacket, SenderReports,
         TrackFailure,
     },
-    model::{MediaTime, PeerId, Size},
+    model::{MediaTime, PeerId, Size, Source},
 };
 
 /// Encodes frames of moving stripes with a timecode.
@@ -144,6 +144,7 @@ pub(super) fn incoming_track(
         peer: PeerId(1),
         codec,
         id: None,
+        source: if codec == Codec::Opus { Source::Microphone } else { Source::Camera },
         stream_id: "stream".to_owned(),
         source_id: "mix".to_owned(),
         ssrc: 1,

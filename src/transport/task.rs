@@ -182,7 +182,7 @@ struct ConnectionTask {
     media: JoinSet<()>,
     messages: OutboundMessages,
     /// The transceivers of our media sections, by which received tracks are identified.
-    transceivers: Arc<[Arc<dyn RtpTransceiver>]>,
+    transceivers: Arc<[(Source, Arc<dyn RtpTransceiver>)]>,
 }
 
 impl ConnectionTask {
@@ -213,7 +213,8 @@ impl ConnectionTask {
             let read = data_channel::read(peer, (channel, sources.inbound_data), events);
             media.spawn(read.in_current_span());
         }
-        let known = transceivers.iter().map(|one| Arc::clone(&one.local.transceiver)).collect();
+        let known = transceivers.iter();
+        let known = known.map(|one| (one.source, Arc::clone(&one.local.transceiver))).collect();
         Self {
             negotiation: Negotiation::new(
                 built.peer_connection,

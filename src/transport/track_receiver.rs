@@ -20,7 +20,7 @@ use webrtc::{
 use super::track_sender::KEYFRAME_REQUEST_INTERVAL;
 use crate::{
     media::{self, Codec, IncomingTrack, KeyframeRequest, RtpPacket, SenderReports, TrackFailure},
-    model::{Media, PeerId, TrackId},
+    model::{Media, PeerId, Source, TrackId},
 };
 
 /// Packets that may wait for the jitter buffer: about a second of 720p video, or ten of audio.
@@ -30,7 +30,7 @@ const PACKET_QUEUE: usize = 512;
 pub(super) struct ReceiverContext {
     pub(super) peer: PeerId,
     /// The transceivers of our media sections.
-    pub(super) transceivers: Arc<[Arc<dyn RtpTransceiver>]>,
+    pub(super) transceivers: Arc<[(Source, Arc<dyn RtpTransceiver>)]>,
     pub(super) reports: SenderReports,
     /// Reported if a consumer of the track panics.
     pub(super) failure: TrackFailure,
@@ -60,11 +60,13 @@ pub(super) async fn run(
     let Some(codec) = codec(&*track, opened.ssrc).await else {
         return tracing::debug!(%peer, "track of an unknown codec ignored");
     };
+    let (source, id) = context.section(opened.receiver_id, codec.media()).await;
     let (packets, incoming) = mpsc::channel(PACKET_QUEUE);
     let keyframes = KeyframeRequest::default();
     let announcement = IncomingTrack {
         peer,
-        id: context.track_id(opened.receiver_id).await,
+        id,
+        source,
         codec,
         ssrc: opened.ssrc,
         stream_id: track.stream_id().await,
@@ -81,11 +83,16 @@ pub(super) async fn run(
 }
 
 impl ReceiverContext {
-    /// The id of the track that a receiver receives: the `mid` of its media section.
-    async fn track_id(&self, receiver: RTCRtpReceiverId) -> Option<TrackId> {
-        let is_its = |one: &&Arc<dyn RtpTransceiver>| receiver == one.id().into();
-        let transceiver = self.transceivers.iter().find(is_its)?;
-        TrackId::new(&transceiver.mid().await.ok()??)
+    /// The media section of a receiver: the source that it carries, and its `mid`. A section that
+    /// is not ours counts as that of the first source of its medium, without an id.
+    async fn section(&self, receiver: RTCRtpReceiverId, media: Media) -> (Source, Option<TrackId>) {
+        let of_media = |source: &Source| source.media() == media;
+        let ours = self.transceivers.iter().find(|(_, one)| receiver == one.id().into());
+        if let Some((source, transceiver)) = ours.filter(|(source, _)| of_media(source)) {
+            let mid = transceiver.mid().await.ok().flatten();
+            return (*source, mid.as_deref().and_then(TrackId::new));
+        }
+        (Source::ALL.into_iter().find(of_media).unwrap_or(Source::Camera), None)
     }
 }
 

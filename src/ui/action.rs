@@ -2,7 +2,7 @@
 
 use super::device_choice::DeviceChoice;
 use crate::{
-    engine::VideoRef,
+    engine::TrackRef,
     model::{
         Command, DeviceKind, JoinTarget, MediaSet, ParticipantId, SessionId, SessionLink, Topology,
     },
@@ -51,7 +51,7 @@ pub(crate) enum Action {
     /// Show the keyboard shortcuts.
     ShowHelp,
     /// Pin the tile of a source. If it is pinned already, unpin it.
-    Pin(VideoRef),
+    Pin(TrackRef),
     /// Enter or leave full screen.
     ToggleFullScreen,
     /// Whether the preview of the local video is mirrored.

@@ -20,7 +20,7 @@ use super::{
     yuv_painter::VideoStyle,
 };
 use crate::{
-    engine::VideoRef,
+    engine::TrackRef,
     model::{Command, DeviceKind, DeviceState, MuteSwitch, Snapshot},
 };
 
@@ -47,7 +47,7 @@ pub(crate) fn ui(
             if device == DeviceKind::MICROPHONE {
                 level_meter(
                     ui,
-                    feeds.loudness(VideoRef::Local),
+                    feeds.loudness(TrackRef::MICROPHONE),
                     snapshot.enabled.sources.microphone,
                 );
             }
@@ -189,7 +189,7 @@ fn live_view(
 ) -> Option<Action> {
     let state = &view.snapshot.devices[device];
     match device {
-        DeviceKind::MICROPHONE => wide_level_meter(ui, feeds.loudness(VideoRef::Local)),
+        DeviceKind::MICROPHONE => wide_level_meter(ui, feeds.loudness(TrackRef::MICROPHONE)),
         DeviceKind::CAMERA => camera_preview(ui, view, feeds),
         DeviceKind::Speaker => {}
     }
@@ -242,9 +242,9 @@ fn camera_preview(ui: &mut Ui, view: ViewState<'_>, feeds: &MediaFeeds) {
         egui::WidgetInfo::labeled(egui::Role::Image, true, "What your camera sees")
     });
     ui.painter().rect_filled(rect, CORNER, Palette::of(ui).video_background);
-    if let Some((frame, number, _)) = feeds.latest_frame(VideoRef::Local) {
+    if let Some((frame, number, _)) = feeds.latest_frame(TrackRef::CAMERA) {
         let inside = letterbox(rect, frame.size);
-        let of = (VideoRef::Local, number);
+        let of = (TrackRef::CAMERA, number);
         let shown = VideoStyle { brightness: 1.0, mirrored: view.settings.mirrors_preview() };
         ui.painter().add(feeds.painter().shape(inside, of, frame.clone(), shown));
     }

@@ -9,7 +9,7 @@ use eframe::egui::Context;
 
 use super::yuv_painter::YuvPainter;
 use crate::{
-    engine::{FrameTap, Handle, LevelTap, VideoRef},
+    engine::{FrameTap, Handle, LevelTap, TrackRef},
     media::VideoFrame,
 };
 
@@ -29,10 +29,10 @@ pub(crate) const FROZEN_AFTER_SECONDS: f64 = 2.0;
 /// The media that the window needs.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct VisibleMedia {
-    /// The sources whose video is visible.
-    pub(crate) video: BTreeSet<VideoRef>,
-    /// The sources whose level is shown.
-    pub(crate) levels: BTreeSet<VideoRef>,
+    /// The tracks whose video is visible.
+    pub(crate) video: BTreeSet<TrackRef>,
+    /// The tracks whose level is shown.
+    pub(crate) levels: BTreeSet<TrackRef>,
     /// Whether the microphone must be open for its level, even if it is sent to no session.
     pub(crate) microphone: bool,
 }
@@ -40,7 +40,7 @@ pub(crate) struct VisibleMedia {
 /// The feeds of all sources that are shown.
 #[derive(Default)]
 pub(crate) struct MediaFeeds {
-    feeds: BTreeMap<VideoRef, Feed>,
+    feeds: BTreeMap<TrackRef, Feed>,
     /// Keeps the microphone open while its level is shown.
     microphone: Option<LevelTap>,
     painter: YuvPainter,
@@ -101,42 +101,41 @@ impl MediaFeeds {
         }
     }
 
-    /// Sets the frame of a source without an engine, as if it had arrived at that time.
+    /// Sets the frame of a track without an engine, as if it had arrived at that time.
     #[cfg(test)]
-    pub(crate) fn set_frame(&mut self, source: VideoRef, frame: VideoFrame, arrived: f64) {
-        let feed = self.feeds.entry(source).or_default();
+    pub(crate) fn set_frame(&mut self, track: TrackRef, frame: VideoFrame, arrived: f64) {
+        let feed = self.feeds.entry(track).or_default();
         feed.frame = Some(frame);
         feed.frame_number += 1;
         feed.arrived = arrived;
     }
 
-    /// Sets the level of a source without an engine, at that time.
+    /// Sets the level of a track without an engine, at that time.
     #[cfg(test)]
-    pub(crate) fn set_level(&mut self, source: VideoRef, level: f32, now: f64) {
-        self.feeds.entry(source).or_default().update_level(Some(level), now);
+    pub(crate) fn set_level(&mut self, track: TrackRef, level: f32, now: f64) {
+        self.feeds.entry(track).or_default().update_level(Some(level), now);
     }
 
     /// The newest frame, its number, and when it arrived, in seconds of egui's clock.
-    pub(crate) fn latest_frame(&self, source: VideoRef) -> Option<(&VideoFrame, u64, f64)> {
-        let feed = self.feeds.get(&source)?;
+    pub(crate) fn latest_frame(&self, track: TrackRef) -> Option<(&VideoFrame, u64, f64)> {
+        let feed = self.feeds.get(&track)?;
         feed.frame.as_ref().map(|frame| (frame, feed.frame_number, feed.arrived))
     }
 
     /// Whether a video has arrived and has then stopped. `now` is in seconds of egui's clock.
-    pub(crate) fn is_frozen(&self, source: VideoRef, now: f64) -> bool {
-        self.latest_frame(source)
-            .is_some_and(|(_, _, arrived)| now - arrived > FROZEN_AFTER_SECONDS)
+    pub(crate) fn is_frozen(&self, track: TrackRef, now: f64) -> bool {
+        self.latest_frame(track).is_some_and(|(_, _, arrived)| now - arrived > FROZEN_AFTER_SECONDS)
     }
 
     /// The loudness, from 0 (silence) to 1 (full scale), on a logarithmic scale.
-    pub(crate) fn loudness(&self, source: VideoRef) -> f32 {
-        let level = self.feeds.get(&source).and_then(|feed| feed.level).unwrap_or(SILENCE_DBFS);
+    pub(crate) fn loudness(&self, track: TrackRef) -> f32 {
+        let level = self.feeds.get(&track).and_then(|feed| feed.level).unwrap_or(SILENCE_DBFS);
         ((level - SILENCE_DBFS) / -SILENCE_DBFS).clamp(0.0, 1.0)
     }
 
-    /// Whether the source is speaking at that time, in seconds of egui's clock.
-    pub(crate) fn is_speaking(&self, source: VideoRef, now: f64) -> bool {
-        let loud = self.feeds.get(&source).and_then(|feed| feed.last_speech);
+    /// Whether the track carries speech at that time, in seconds of egui's clock.
+    pub(crate) fn is_speaking(&self, track: TrackRef, now: f64) -> bool {
+        let loud = self.feeds.get(&track).and_then(|feed| feed.last_speech);
         loud.is_some_and(|loud| now - loud < SPEECH_HOLD_SECONDS)
     }
 
@@ -163,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_pause_between_words_still_counts_as_speaking_and_a_quiet_room_does_not() {
-        let (mut feeds, source) = (MediaFeeds::default(), VideoRef::Local);
+        let (mut feeds, source) = (MediaFeeds::default(), TrackRef::MICROPHONE);
         feeds.set_level(source, SPEECH_DBFS - 1.0, 1.0);
         assert!(!feeds.is_speaking(source, 1.0));
         feeds.set_level(source, SPEECH_DBFS + 1.0, 2.0);

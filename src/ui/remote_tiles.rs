@@ -2,18 +2,18 @@
 
 use super::labels;
 use crate::{
-    engine::VideoRef,
+    engine::TrackRef,
     model::{
         Media, MediaTime, ParticipantId, ParticipantState, ParticipantStatus, Role, SessionKind,
-        SessionState, SessionStatus, Snapshot, Topology,
+        SessionState, SessionStatus, Snapshot, Source, Topology,
     },
 };
 
 /// The tile of a participant in a session.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct RemoteTile {
-    /// The video and audio that it shows.
-    pub(crate) source: VideoRef,
+    /// The video that it shows.
+    pub(crate) track: TrackRef,
     /// The participant.
     pub(crate) participant: ParticipantId,
     /// The participant's name.
@@ -99,29 +99,36 @@ pub(crate) fn all(snapshot: &Snapshot, now: MediaTime) -> Vec<RemoteTile> {
             continue;
         }
         let participants = session.participants.iter();
-        tiles.extend(participants.filter_map(|participant| {
-            remote_tile((session_index, session), kind, (participant, now))
+        tiles.extend(participants.flat_map(|participant| {
+            let videos = Source::ALL.into_iter().filter(|source| source.media() == Media::Video);
+            videos.filter_map(move |source| {
+                remote_tile((session_index, session), kind, (participant, now), source)
+            })
         }));
     }
     tiles
 }
 
+/// The tile of a source of video. The camera's is that of the person, and is always shown; others
+/// are shown while they are on.
 fn remote_tile(
     (session_index, session): (usize, &SessionStatus),
     kind: SessionKind,
     (participant, now): (&ParticipantStatus, MediaTime),
+    source: Source,
 ) -> Option<RemoteTile> {
-    let peer = participant.peer?;
+    let peer =
+        participant.peer.filter(|_| source == Source::Camera || participant.sends[source])?;
     let one_way = kind.topology == Topology::OneWay;
     let (audio, video) = (kind.media.has(Media::Audio), kind.media.has(Media::Video));
     let is_present = !matches!(participant.state, ParticipantState::Gone | ParticipantState::Left);
     (is_present && sends_to_us((session, kind), participant)).then(|| RemoteTile {
-        source: VideoRef::Peer(peer),
+        track: TrackRef::Peer(peer, source),
         participant: participant.participant.clone(),
         name: participant.name.clone(),
         session_index,
         kind,
-        has_video: video && participant.sends.camera && !is_left_out(participant, Media::Video),
+        has_video: video && participant.sends[source] && !is_left_out(participant, Media::Video),
         muted: audio && (!participant.sends.microphone || is_left_out(participant, Media::Audio)),
         camera_off: video && (!participant.sends.camera || is_left_out(participant, Media::Video)),
         state: participant.state,

@@ -21,7 +21,7 @@ use super::{
     view_state::ViewState,
 };
 use crate::{
-    engine::VideoRef,
+    engine::TrackRef,
     model::{
         DeviceKind, DeviceState, Media, MediaTime, ParticipantState, PerDevice, Role, SessionKind,
         SessionState, SessionStatus, Snapshot,
@@ -35,13 +35,13 @@ const SLOW_OPEN_SECONDS: f64 = 0.7;
 #[derive(Debug, Default)]
 pub(crate) struct StreamPanels {
     /// The source whose tile is pinned, and therefore large.
-    pub(crate) pinned: Option<VideoRef>,
+    pub(crate) pinned: Option<TrackRef>,
     /// Whether the remote streams fill the window.
     pub(crate) full_screen: bool,
     /// The sources whose tiles are visible in this frame.
-    pub(crate) visible: BTreeSet<VideoRef>,
+    pub(crate) visible: BTreeSet<TrackRef>,
     /// The sources whose video is frozen.
-    frozen: BTreeSet<VideoRef>,
+    frozen: BTreeSet<TrackRef>,
     /// When each kind of device started to open, in seconds of egui's clock.
     opening_since: PerDevice<Option<f64>>,
 }
@@ -65,9 +65,9 @@ impl StreamPanels {
             let camera_failed =
                 matches!(snapshot.devices.sources.camera, DeviceState::Failed { .. });
             let note = own_tile_note(view);
-            self.mark_visible(ui, rect, VideoRef::Local);
+            self.mark_visible(ui, rect, TrackRef::CAMERA);
             let tile = Tile {
-                source: VideoRef::Local,
+                track: TrackRef::CAMERA,
                 label: match &note {
                     Some(note) => format!("Your picture: {note}"),
                     None => "Your picture".to_owned(),
@@ -100,7 +100,7 @@ impl StreamPanels {
         feeds: &MediaFeeds,
     ) -> Option<Action> {
         let tiles = remote_tiles::all(view.snapshot, view.now);
-        if !tiles.iter().any(|tile| Some(tile.source) == self.pinned) {
+        if !tiles.iter().any(|tile| Some(tile.track) == self.pinned) {
             self.pinned = None;
         }
         let label = if self.full_screen { "Exit full screen" } else { "Full screen" };
@@ -137,7 +137,7 @@ impl StreamPanels {
         (view, feeds): (ViewState<'_>, &MediaFeeds),
     ) -> Option<Action> {
         let large = |tile: &RemoteTile| match self.pinned {
-            Some(pinned) => tile.source == pinned,
+            Some(pinned) => tile.track == pinned,
             None => tile.large,
         };
         tiles.sort_by_key(|tile| !large(tile));
@@ -165,11 +165,11 @@ impl StreamPanels {
             }
             for (tile, rect) in tiles.iter().zip(layout.tiles) {
                 let rect = rect.translate(area.min.to_vec2());
-                self.mark_visible(ui, rect, tile.source);
-                let pinned = self.pinned == Some(tile.source);
+                self.mark_visible(ui, rect, tile.track);
+                let pinned = self.pinned == Some(tile.track);
                 let (colour, _) = session_mark(tile.session_index);
                 if tile_of(tile, colour, pinned).ui(ui, rect, feeds).clicked() {
-                    action = Some(Action::Pin(tile.source));
+                    action = Some(Action::Pin(tile.track));
                 }
             }
             focus::scroll_to_focused(ui);
@@ -193,19 +193,19 @@ impl StreamPanels {
     ) -> Vec<RemoteTile> {
         let is_frozen = |tile: &RemoteTile| {
             let is_live = tile.has_video && tile.state == ParticipantState::Live;
-            is_live && feeds.is_frozen(tile.source, now)
+            is_live && feeds.is_frozen(tile.track, now)
         };
         let tiles = remote_tiles::all(snapshot, MediaTime::default()).into_iter().filter(is_frozen);
         let tiles: Vec<_> = tiles.collect();
-        let stopped = tiles.iter().map(|tile| tile.source).collect();
+        let stopped = tiles.iter().map(|tile| tile.track).collect();
         let before = std::mem::replace(&mut self.frozen, stopped);
-        tiles.into_iter().filter(|tile| !before.contains(&tile.source)).collect()
+        tiles.into_iter().filter(|tile| !before.contains(&tile.track)).collect()
     }
 
-    /// Marks a source as visible if any part of its tile is.
-    fn mark_visible(&mut self, ui: &Ui, rect: Rect, source: VideoRef) {
+    /// Marks a track as visible if any part of its tile is.
+    fn mark_visible(&mut self, ui: &Ui, rect: Rect, track: TrackRef) {
         if ui.is_rect_visible(rect) {
-            self.visible.insert(source);
+            self.visible.insert(track);
         }
     }
 
@@ -302,7 +302,7 @@ fn tile_of(tile: &RemoteTile, colour: Color32, pinned: bool) -> Tile<'_> {
         | ParticipantState::Left => Some(tile.state_label.as_str()),
     };
     Tile {
-        source: tile.source,
+        track: tile.track,
         label: tile.label(),
         name: &tile.name,
         session_mark: Some((colour, session_card::kind_icon(tile.kind))),

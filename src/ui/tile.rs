@@ -13,13 +13,16 @@ use super::{
     theme::{CORNER, OVERLAY_BACKGROUND, OVERLAY_TEXT, Palette, SMALL},
     yuv_painter::VideoStyle,
 };
-use crate::{engine::VideoRef, model::Size};
+use crate::{
+    engine::TrackRef,
+    model::{Size, Source},
+};
 
 /// What a tile shows.
 #[derive(Debug)]
 pub(crate) struct Tile<'a> {
-    /// The source of its video and audio.
-    pub(crate) source: VideoRef,
+    /// Its video. The level that it shows is that of the microphone beside it.
+    pub(crate) track: TrackRef,
     /// Its accessibility label.
     pub(crate) label: String,
     /// The name drawn on it.
@@ -43,11 +46,16 @@ pub(crate) struct Tile<'a> {
 }
 
 impl Tile<'_> {
+    /// The track whose level it shows.
+    const fn level(&self) -> TrackRef {
+        self.track.beside(Source::Microphone)
+    }
+
     /// Draws the tile into `rect`. A click pins it. A tile outside the visible part only takes
     /// keyboard focus.
     pub(crate) fn ui(&self, ui: &mut Ui, rect: Rect, feeds: &MediaFeeds) -> Response {
         let palette = Palette::of(ui);
-        let id = ui.scope_id().with((self.source, "tile"));
+        let id = ui.scope_id().with((self.track, "tile"));
         let sense = if self.pinned.is_some() { Sense::click() } else { Sense::hover() };
         let response = ui.interact(rect, id, sense);
         let (enabled, label) = (ui.is_enabled(), &self.label);
@@ -61,13 +69,13 @@ impl Tile<'_> {
         let painter = ui.painter().with_clip_rect(rect.intersect(ui.clip_rect()));
         painter.rect_filled(rect, CORNER, palette.video_background);
         let now = ui.input(|input| input.time);
-        let is_frozen = self.has_video && feeds.is_frozen(self.source, now);
+        let is_frozen = self.has_video && feeds.is_frozen(self.track, now);
         let note = self.draw_video(ui, &painter, (rect, is_frozen), feeds);
         if let Some(note) = note {
             self.draw_note(&painter, rect, note);
         }
-        self.draw_caption(&painter, (rect, is_frozen), feeds.loudness(self.source));
-        let is_speaking = !self.muted && feeds.is_speaking(self.source, now);
+        self.draw_caption(&painter, (rect, is_frozen), feeds.loudness(self.level()));
+        let is_speaking = !self.muted && feeds.is_speaking(self.level(), now);
         let ring = if response.has_focus() {
             Stroke::new(2.0, palette.accent)
         } else if is_speaking {
@@ -87,9 +95,9 @@ impl Tile<'_> {
         (rect, is_frozen): (Rect, bool),
         feeds: &MediaFeeds,
     ) -> Option<&str> {
-        let newest = feeds.latest_frame(self.source).filter(|_| self.has_video);
+        let newest = feeds.latest_frame(self.track).filter(|_| self.has_video);
         let Some((frame, number, arrived)) = newest else {
-            self.draw_initials(painter, rect, feeds.loudness(self.source));
+            self.draw_initials(painter, rect, feeds.loudness(self.level()));
             // In a small tile the icon in the caption is enough.
             let shows_text = self.camera_off && rect.height() > 150.0;
             return self.note.or(shows_text.then_some("Camera off"));
@@ -101,7 +109,7 @@ impl Tile<'_> {
         }
         let brightness = if is_frozen || self.note.is_some() { 0.35 } else { 1.0 };
         let inside = letterbox(rect.shrink(1.0), frame.size);
-        let key = (self.source, number);
+        let key = (self.track, number);
         let style = VideoStyle { brightness, mirrored: self.mirrored };
         painter.add(feeds.painter().shape(inside, key, frame.clone(), style));
         self.note.or(is_frozen.then_some("Video stopped"))

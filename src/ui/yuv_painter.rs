@@ -14,7 +14,7 @@ use eframe::{
     glow::{self, HasContext as _},
 };
 
-use crate::{engine::VideoRef, media::VideoFrame, model::Size};
+use crate::{engine::TrackRef, media::VideoFrame, model::Size};
 
 /// Draws video frames. Clones share the textures.
 #[derive(Clone, Default)]
@@ -29,7 +29,7 @@ impl YuvPainter {
     pub(crate) fn shape(
         &self,
         rect: Rect,
-        (source, number): (VideoRef, u64),
+        (source, number): (TrackRef, u64),
         frame: VideoFrame,
         style: VideoStyle,
     ) -> egui::Shape {
@@ -50,7 +50,7 @@ impl YuvPainter {
     }
 
     /// Deletes the textures of a source at the next drawing.
-    pub(crate) fn release(&self, source: VideoRef) {
+    pub(crate) fn release(&self, source: TrackRef) {
         let mut card = self.gpu.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(planes) = card.textures.remove(&source) {
             card.to_delete.push(planes);
@@ -72,7 +72,7 @@ pub(crate) struct VideoStyle {
 struct GpuState {
     /// `None` before the first drawing. An error if the driver rejected the shader.
     program: Option<Result<Program, ()>>,
-    textures: BTreeMap<VideoRef, FrameTextures>,
+    textures: BTreeMap<TrackRef, FrameTextures>,
     to_delete: Vec<FrameTextures>,
 }
 
@@ -102,7 +102,7 @@ impl GpuState {
     fn draw(
         &mut self,
         gl: &glow::Context,
-        (source, number): (VideoRef, u64),
+        (source, number): (TrackRef, u64),
         frame: &VideoFrame,
         params: DrawParams,
     ) {

@@ -15,8 +15,8 @@ use crate::rig::{
     process::{Program, at},
 };
 use quintet::{
-    engine::{Decode, EngineOptions, SourceSpec, SpeakerSpec, VideoRef},
-    model::{Command, DeviceState, MuteSwitch, PerSource, Size},
+    engine::{Decode, EngineOptions, SourceSpec, SpeakerSpec, TrackRef},
+    model::{Command, DeviceState, MuteSwitch, PerSource, Size, Source},
 };
 
 const CONFERENCE: &str = "av-conference";
@@ -95,10 +95,10 @@ async fn a_muted_microphone_is_closed_and_reopens_on_the_same_connection() {
         olga.handle.snapshot().devices.sources.microphone == DeviceState::Idle
     })
     .await;
-    assert_eq!(olga.handle.level(VideoRef::Local), -120.0);
+    assert_eq!(olga.handle.level(TrackRef::MICROPHONE), -120.0);
     olga.set_enabled(None, MuteSwitch::MICROPHONE, true);
     ben.wait_for_more("audio-conference", "Olga", audio_packets).await;
-    let level = || ben.handle.level(VideoRef::Peer(peer));
+    let level = || ben.handle.level(TrackRef::Peer(peer, Source::Microphone));
     wait_until("Olga's tone again", || (level() - -20.0).abs() < 1.0).await;
     assert_eq!(ben.participant("audio-conference", "Olga").unwrap().peer, Some(peer));
     let stats = olga.handle.stats().await.unwrap();
@@ -260,7 +260,7 @@ async fn only_video_with_a_tap_is_decoded() {
         count.fetch_add(1, Ordering::Relaxed);
     };
     let peer = ben.participant(CONFERENCE, "Olga").unwrap().peer.unwrap();
-    let tap = ben.handle.tap_frames(VideoRef::Peer(peer), Arc::new(wake)).unwrap();
+    let tap = ben.handle.tap_frames(TrackRef::Peer(peer, Source::Camera), Arc::new(wake)).unwrap();
     ben.wait_for_more(CONFERENCE, "Olga", frames_decoded).await;
     assert!(woken.load(Ordering::Relaxed) >= 5);
     wait_until("a frame", || tap.take().is_some_and(|frame| frame.size == Size::new(320, 180)))
@@ -284,7 +284,7 @@ async fn own_video_and_level_are_available_before_guests_join() {
     let wake = move || {
         frames.fetch_add(1, Ordering::Relaxed);
     };
-    let tap = olga.handle.tap_frames(VideoRef::Local, Arc::new(wake)).unwrap();
+    let tap = olga.handle.tap_frames(TrackRef::CAMERA, Arc::new(wake)).unwrap();
     wait_until("ten frames", || count.load(Ordering::Relaxed) > 10).await;
     assert_eq!(tap.take().unwrap().size, Size::new(320, 180));
     assert_eq!(olga.handle.snapshot().devices.sources.microphone, DeviceState::Idle);
@@ -301,5 +301,5 @@ async fn own_video_and_level_are_available_before_guests_join() {
     let last = count.load(Ordering::Relaxed);
     sleep_ms(300).await;
     assert_eq!(count.load(Ordering::Relaxed), last);
-    assert_eq!(olga.handle.level(VideoRef::Local), -120.0);
+    assert_eq!(olga.handle.level(TrackRef::MICROPHONE), -120.0);
 }

@@ -19,7 +19,7 @@ use quintet::{
     media::{
         Codec, IncomingTrack, KeyframeRequest, Meter, RtpPacket, SenderReports, TrackFailure, now,
     },
-    model::{DeviceState, PeerId},
+    model::{DeviceState, PeerId, Source},
     playback::{AudioTrack, Speaker, SpeakerSpec, speakers},
 };
 use tokio::sync::mpsc;
@@ -176,6 +176,7 @@ fn incoming_track() -> (mpsc::Sender<RtpPacket>, IncomingTrack) {
         ssrc: 1,
         codec: Codec::Opus,
         id: None,
+        source: Source::Microphone,
         stream_id: "stream".to_owned(),
         source_id: "mix".to_owned(),
         packets,

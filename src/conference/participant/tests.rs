@@ -4,7 +4,7 @@ use super::*;
 use crate::model::{
     ConnectionFailure, ConnectionFault, DeviceKind, DeviceState, ErrorCode, Failure, FailureCause,
     FailureCode, HubFailure, HubMessage, LeaveReason, MAX_NAME_CHARS, OperationId, PeerState,
-    PerDevice, PerSource, Role, Topology,
+    PerDevice, PerSource, Role, Source, Topology,
 };
 use ParticipantState::{Connecting, Gone, Left, Live, Reconnecting, Unreachable};
 
@@ -486,7 +486,11 @@ fn media_that_the_remote_peer_does_not_accept_is_not_signalled_as_sent() {
     assert_eq!(left_out(&fixture), Vec::<Vec<Media>>::new(), "it may change its mind");
     assert_eq!(fixture.signals(), [media(MICROPHONE)]);
     let peer = crate::model::PeerId(1);
-    assert!(fixture.effects.contains(&Effect::ExpectVideo { peer, expected: false }));
+    assert!(fixture.effects.contains(&Effect::ExpectVideo {
+        peer,
+        source: Source::Camera,
+        expected: false
+    }));
     fixture.peer_event(1, PeerEvent::Negotiated(NegotiatedMedia::default()));
     assert_eq!(fixture.signals(), [media(BOTH)]);
 }

@@ -7,7 +7,7 @@ use super::{
 use crate::model::{
     ClientMessage, CloseReason, Command, DeviceKind, DeviceState, ErrorCode, FailureCode,
     HubMessage, LeaveReason, MuteSwitch, OpenRequest, ParticipantId, Payload, PeerId, PeerState,
-    PerSource, Presence, Role, SessionId,
+    PerSource, Presence, Role, SessionId, Source,
 };
 
 /// The changes of what connections send: connection, sources.
@@ -218,7 +218,10 @@ fn what_we_send_is_signalled_and_what_others_signal_is_shown() {
     fixture.receive(signal("a", media(MICROPHONE)));
     assert_eq!(shown_media(&fixture, "a"), MICROPHONE);
     assert_eq!(playback_changes(&fixture), []);
-    let expected = |expected| Effect::ExpectVideo { peer: PeerId(1), expected };
+    let expected = |expected| {
+        let (peer, source) = (PeerId(1), Source::Camera);
+        Effect::ExpectVideo { peer, source, expected }
+    };
     assert_eq!(fixture.effects, [expected(false)], "nothing is answered");
     fixture.receive(signal("a", media(CAMERA)));
     assert_eq!(

@@ -13,12 +13,12 @@ use egui_kittest::{
 
 use super::*;
 use crate::{
-    engine::VideoRef,
+    engine::TrackRef,
     media::VideoFrame,
     model::fixtures::{session_id, session_status, snapshot_of, snapshot_with},
     model::{
         DeviceState, EndReason, ErrorCode, HubFailure, HubState, HubStatus, JoinTarget, Media,
-        MediaTime, ParticipantId, ParticipantState, PeerId, PerSource, Size,
+        MediaTime, ParticipantId, ParticipantState, PeerId, PerSource, Size, Source,
     },
     ui::bindings::{Bindable, Bindings},
 };
@@ -282,7 +282,7 @@ fn any_number_of_tiles_stays_inside_the_window() {
                 MediaTime::default(),
                 Arc::new(vec![16; frame.i420_bytes()]),
             );
-            app(&mut window).feeds.set_frame(VideoRef::Peer(PeerId(0)), black, 0.0);
+            app(&mut window).feeds.set_frame(TrackRef::Peer(PeerId(0), Source::Camera), black, 0.0);
             window.run();
             let whole = Rect::from_min_size(egui::Pos2::ZERO, size.into());
             let mut tiles = 0;
@@ -519,10 +519,14 @@ fn only_visible_videos_are_taken() {
         visible_media(&app.snapshot, &app.stream_panels.visible, menu)
     };
     let media = all(&mut window, None);
-    let (local, hidden) = (VideoRef::Local, VideoRef::Peer(PeerId(24)));
-    assert!(media.video.contains(&local) && media.video.contains(&VideoRef::Peer(PeerId(0))));
+    let (local, hidden) = (TrackRef::CAMERA, TrackRef::Peer(PeerId(24), Source::Camera));
     assert!(
-        !media.video.contains(&hidden) && !media.levels.contains(&hidden),
+        media.video.contains(&local)
+            && media.video.contains(&TrackRef::Peer(PeerId(0), Source::Camera))
+    );
+    assert!(
+        !media.video.contains(&hidden)
+            && !media.levels.contains(&hidden.beside(Source::Microphone)),
         "scrolled out: {media:?}"
     );
     assert!(!media.microphone);

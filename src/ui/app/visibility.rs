@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    engine::VideoRef,
-    model::{DeviceKind, DeviceState, Media, MediaTime, ParticipantState, Snapshot},
+    engine::TrackRef,
+    model::{DeviceKind, DeviceState, Media, MediaTime, ParticipantState, Snapshot, Source},
     ui::{media_feeds::VisibleMedia, remote_tiles},
 };
 
@@ -12,30 +12,30 @@ use crate::{
 /// taken while the camera is muted, unless the camera menu previews it.
 pub(super) fn visible_media(
     snapshot: &Snapshot,
-    visible: &BTreeSet<VideoRef>,
+    visible: &BTreeSet<TrackRef>,
     menu: Option<DeviceKind>,
 ) -> VisibleMedia {
     let mut media = VisibleMedia {
         microphone: menu == Some(DeviceKind::MICROPHONE),
         ..VisibleMedia::default()
     };
-    let shows_own_video = visible.contains(&VideoRef::Local) && snapshot.enabled.sources.camera;
+    let shows_own_video = visible.contains(&TrackRef::CAMERA) && snapshot.enabled.sources.camera;
     if shows_own_video || menu == Some(DeviceKind::CAMERA) {
-        media.video.insert(VideoRef::Local);
+        media.video.insert(TrackRef::CAMERA);
     }
     if snapshot.devices.sources.microphone == DeviceState::Running {
-        media.levels.insert(VideoRef::Local);
+        media.levels.insert(TrackRef::MICROPHONE);
     }
     for tile in remote_tiles::all(snapshot, MediaTime::default()) {
-        if !visible.contains(&tile.source) {
+        if !visible.contains(&tile.track) {
             continue;
         }
         if tile.has_video {
-            media.video.insert(tile.source);
+            media.video.insert(tile.track);
         }
         let audible = tile.kind.media.has(Media::Audio) && !tile.muted;
         if audible && tile.state == ParticipantState::Live {
-            media.levels.insert(tile.source);
+            media.levels.insert(tile.track.beside(Source::Microphone));
         }
     }
     media

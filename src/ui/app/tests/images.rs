@@ -79,7 +79,11 @@ fn five_sessions_match_their_images_in_both_themes_and_sizes() {
         for (size, width) in [(LARGE, "1280"), (SMALL, "800")] {
             let (mut window, textures) = rendered_window(size, theme, five_sessions());
             // One participant speaks for longer than the test draws.
-            app(&mut window).feeds.set_level(VideoRef::Peer(PeerId(2)), -20.0, 60.0);
+            app(&mut window).feeds.set_level(
+                TrackRef::Peer(PeerId(2), Source::Microphone),
+                -20.0,
+                60.0,
+            );
             window.run();
             assert_image(&format!("{name}-{width}"), &window, &textures);
         }

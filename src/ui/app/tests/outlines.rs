@@ -7,8 +7,8 @@ use egui_kittest::kittest::AccessKitNode;
 
 use super::*;
 use crate::{
-    engine::VideoRef,
-    model::{PerDevice, PerSource, RemovedParticipant},
+    engine::TrackRef,
+    model::{PerDevice, PerSource, RemovedParticipant, Source},
 };
 
 /// What is done to a window before its outline is taken.
@@ -194,7 +194,7 @@ fn every_dialog_and_menu_matches_its_outline() {
 #[test]
 fn the_full_screen_view_matches_its_outline() {
     let pin: WindowStep = |window| {
-        app(window).stream_panels.pinned = Some(VideoRef::Peer(PeerId(2)));
+        app(window).stream_panels.pinned = Some(TrackRef::Peer(PeerId(2), Source::Camera));
         window.key_press(Key::F);
         window.run();
     };

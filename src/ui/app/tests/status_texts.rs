@@ -4,7 +4,7 @@
 use super::*;
 use crate::{
     devices::Device,
-    model::{Enabled, HubEndpoint, HubOwner, PerSource},
+    model::{Enabled, HubEndpoint, HubOwner, PerSource, Source},
     ui::devices::DEVICES,
 };
 
@@ -248,7 +248,7 @@ fn frozen_and_disconnected_participants_are_marked_at_every_tile_size() {
                 MediaTime::default(),
                 Arc::new(vec![128; frame.i420_bytes()]),
             );
-            app(&mut window).feeds.set_frame(VideoRef::Peer(PeerId(0)), grey, now);
+            app(&mut window).feeds.set_frame(TrackRef::Peer(PeerId(0), Source::Camera), grey, now);
             window.step();
             let is_shown = |window: &Harness<'_, Option<App>>, text: &str| {
                 window.query_by_label(text).is_some()
