@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use crate::{
     media,
     model::{
-        DeviceKind, Event, Failure, FailureCode, LeaveReason, ParticipantId, ParticipantState,
-        RemovedParticipant, RtcRates, SessionId, SessionKind, Stats, changes_text_direction,
+        DeviceKind, Event, Failure, FailureCode, LeaveReason, Media, ParticipantId,
+        ParticipantState, RemovedParticipant, RtcRates, SessionId, SessionKind, Stats,
+        changes_text_direction,
     },
     process::Output,
     wording,
@@ -265,12 +266,14 @@ fn printable(line: &str) -> String {
 fn failure_message(failure: &Failure) -> String {
     let message = wording::failure(failure);
     let way_out = match failure.code() {
-        FailureCode::Device(DeviceKind::CAMERA) => "--camera pattern or none",
-        FailureCode::Device(DeviceKind::MICROPHONE) => "--microphone tone or none",
-        FailureCode::Device(DeviceKind::Speaker) => "--speaker file:PATH.wav or none",
+        FailureCode::Device(DeviceKind::Source(source)) => {
+            let test = if source.media() == Media::Audio { "tone" } else { "pattern" };
+            format!("--{} {test} or none", source.name())
+        }
+        FailureCode::Device(DeviceKind::Speaker) => "--speaker file:PATH.wav or none".to_owned(),
         // The message already names an option.
         FailureCode::HubUnreachable if message.contains("--") => return message,
-        FailureCode::HubUnreachable => "another --hub, or `quintet serve` there",
+        FailureCode::HubUnreachable => "another --hub, or `quintet serve` there".to_owned(),
         FailureCode::Hub(_)
         | FailureCode::AlreadyHere
         | FailureCode::Connection(_)

@@ -12,7 +12,7 @@ use crate::{
     capture::{self, SourceSpec},
     files::{FileError, SourceClaim},
     media::Worker,
-    model::DeviceKind,
+    model::{DeviceKind, Media},
     playback::{self, SpeakerSpec},
 };
 
@@ -50,8 +50,10 @@ impl Preflight {
                 format!("the {} {spec} does not answer; pick another", kind.name())
             };
             this.check(kind, hung, &sender, move || match kind {
-                DeviceKind::CAMERA => capture::check_camera(&spec),
-                DeviceKind::MICROPHONE => capture::check_microphone(&spec),
+                DeviceKind::Source(source) if source.media() == Media::Audio => {
+                    capture::check_microphone(&spec)
+                }
+                DeviceKind::Source(_) => capture::check_camera(&spec),
                 DeviceKind::Speaker => Ok(()),
             });
         }

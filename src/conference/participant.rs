@@ -188,8 +188,7 @@ impl Participant {
                 (*generation, false)
             }
             Payload::Media { microphone, camera, tracks } => {
-                let sources = PerSource { camera: *camera, microphone: *microphone };
-                self.theirs = SignalledMedia::new(sources, tracks.as_ref());
+                self.theirs = SignalledMedia::new(*microphone, *camera, tracks.as_ref());
                 return;
             }
             Payload::Unknown => return,

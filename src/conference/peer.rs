@@ -186,8 +186,7 @@ impl Peer {
         // A list that lacks a track whose id is not known would say that it is off.
         let tracks = Source::ALL.into_iter().filter(|source| sent[*source]).map(track);
         let tracks = tracks.collect::<Option<TrackList>>().filter(|tracks| !tracks.is_empty());
-        let PerSource { camera, microphone } = on;
-        Payload::Media { microphone, camera, tracks }
+        Payload::Media { microphone: on.microphone, camera: on.camera, tracks }
     }
 
     /// Whether it may receive audio.

@@ -1,6 +1,6 @@
 //! What a participant signals that it sends.
 
-use crate::model::{PerSource, TrackList};
+use crate::model::{PerSource, Source, TrackList};
 
 /// What a participant signals that it sends.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -12,13 +12,16 @@ pub(super) struct SignalledMedia {
 }
 
 impl SignalledMedia {
-    /// What `media` says. The tracks count if there are any: an earlier version has only the
-    /// `sources`.
-    pub(super) fn new(sources: PerSource<bool>, tracks: Option<&TrackList>) -> Self {
-        match tracks {
-            Some(tracks) => Self { sources: tracks.sources_on(), tracks: tracks.clone() },
-            None => Self { sources, tracks: TrackList::default() },
+    /// What `media` says. The list of tracks counts if there is one: an earlier version has only
+    /// the two sources.
+    pub(super) fn new(microphone: bool, camera: bool, tracks: Option<&TrackList>) -> Self {
+        if let Some(tracks) = tracks {
+            return Self { sources: tracks.sources_on(), tracks: tracks.clone() };
         }
+        let mut sources = PerSource::NONE;
+        sources[Source::Microphone] = microphone;
+        sources[Source::Camera] = camera;
+        Self { sources, tracks: TrackList::default() }
     }
 
     /// The peer connection is closed: the ids of its tracks mean nothing on another.
@@ -39,8 +42,7 @@ mod tests {
     use super::super::{Effect, tests::fixture::*};
     use super::*;
     use crate::model::{
-        MixId, MuteSwitch, NegotiatedMedia, Payload, PeerEvent, PeerId, PeerState, Source, Track,
-        TrackId,
+        MixId, MuteSwitch, NegotiatedMedia, Payload, PeerEvent, PeerId, PeerState, Track, TrackId,
     };
 
     /// A connection to "a" is up, with these tracks for our sources.
