@@ -102,7 +102,8 @@ fn system() -> String {
 mod tests {
     use super::*;
     use crate::model::{
-        Enabled, HubUrl, PerSource, Role, Secret, SessionId, SessionState, SessionStatus,
+        Enabled, HubUrl, ParticipantList, PerSource, Role, Secret, SessionId, SessionState,
+        SessionStatus,
     };
 
     fn session(id: &SessionId) -> SessionStatus {
@@ -117,7 +118,7 @@ mod tests {
             state: SessionState::Live,
             enabled: Enabled::default(),
             sending: PerSource::NONE,
-            participants: vec![],
+            participants: ParticipantList::default(),
             locked: false,
             removed: vec![],
         }
