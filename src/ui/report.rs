@@ -100,6 +100,8 @@ fn system() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::model::{
         Enabled, HubUrl, ParticipantList, PerSource, Role, Secret, SessionId, SessionState,
@@ -128,7 +130,7 @@ mod tests {
     fn a_report_says_what_happened_without_planted_secrets() {
         let key = Secret::from_random([0xab; 16]);
         let (own, chosen) = (SessionId::of_key(&key), SessionId::parse("town-hall").unwrap());
-        let sessions = vec![session(&own), session(&chosen)];
+        let sessions = [session(&own), session(&chosen)].map(Arc::new).to_vec();
         let snapshot = Snapshot { sessions, ..Snapshot::default() };
         let settings = Settings { name: "Olga".to_owned(), ..Settings::default() };
         let report = Report { snapshot, stats: Some(Stats::default()), settings };
