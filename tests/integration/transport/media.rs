@@ -13,6 +13,7 @@ use quintet::{
         Direction::{RecvOnly, SendOnly, SendRecv},
         Layer, PeerMedia, PerChannel, PerSource, Size, TrackId,
     },
+    transport::Impairment,
 };
 
 use super::{
@@ -167,11 +168,13 @@ async fn an_ice_restart_moves_the_media_to_new_sockets() {
     assert_eq!(reassemble(&moved), nal_units(&frame(2, true, 100).data));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_peer_that_never_reads_does_not_slow_down_another_of_the_same_fanout() {
     let fanout = Fanout::default();
-    let mut good = Pair::connected(VIDEO, VIDEO).await;
-    let mut unread = Pair::connected(VIDEO, VIDEO).await;
+    let mut good = Pair::impaired([VIDEO; 2], Impairment::default());
+    good.connect().await;
+    let mut unread = Pair::impaired([VIDEO; 2], Impairment::default());
+    unread.connect().await;
     good.a.connection.send_video(Some(fanout.subscribe(8)));
     unread.a.connection.send_video(Some(fanout.subscribe(8)));
     let mut clock = tokio::time::interval(Duration::from_millis(5));
