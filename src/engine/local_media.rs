@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use super::{EngineOptions, event_loop::EngineEvent};
+use super::{EngineOptions, device_slot::DeviceSlot, event_loop::EngineEvent};
 use crate::{
     audio::linear_level,
     capture::{AudioCapture, SourceSpec, VideoCapture},
@@ -44,8 +44,8 @@ pub(super) struct LocalMedia {
     events: mpsc::Sender<EngineEvent>,
     /// The sources that the core needs now.
     demand: PerSource<bool>,
-    camera: Option<VideoCapture>,
-    microphone: Option<AudioCapture>,
+    camera: DeviceSlot<VideoCapture>,
+    microphone: DeviceSlot<AudioCapture>,
     /// The audio encoder, while no microphone uses it.
     idle_audio_encoder: Arc<Slot<AudioEncoder>>,
     frames: Tee<VideoFrame>,
@@ -93,8 +93,8 @@ impl LocalMedia {
             display_name: options.name.clone(),
             events,
             demand: PerSource::NONE,
-            camera: None,
-            microphone: None,
+            camera: DeviceSlot::new("camera slot"),
+            microphone: DeviceSlot::new("microphone slot"),
             idle_audio_encoder: Arc::default(),
             frames,
             meter,
@@ -116,8 +116,7 @@ impl LocalMedia {
         if camera != self.camera_spec {
             self.camera_claim = claim_file(&camera, "camera");
             self.camera_spec = camera;
-            // The old device is closed first: the new one may be the same under another name.
-            self.camera = None;
+            self.camera.close(|| ());
             self.update_camera();
         }
     }
@@ -127,7 +126,7 @@ impl LocalMedia {
         if microphone != self.microphone_spec {
             self.microphone_claim = claim_file(&microphone, "microphone");
             self.microphone_spec = microphone;
-            self.microphone = None;
+            self.microphone.close(|| ());
             self.update_microphone();
         }
     }
@@ -178,7 +177,7 @@ impl LocalMedia {
             id: Source::Camera.name().to_owned(),
             ..encoder.stats()
         });
-        let microphone = self.microphone.as_ref().map(|_| MediaSourceStats {
+        let microphone = self.microphone.is_open().then(|| MediaSourceStats {
             audio_level: Some(linear_level(f64::from(self.meter.dbfs()))),
             ..MediaSourceStats::new(Source::Microphone.name(), Media::Audio)
         });
@@ -188,15 +187,15 @@ impl LocalMedia {
     fn update_camera(&mut self) {
         self.update_encoders();
         if !self.needs_camera() {
-            self.camera = None;
-            return self.report_state(DeviceKind::CAMERA, DeviceState::Idle);
+            return self.camera.close(self.idle_report(DeviceKind::CAMERA));
         }
         let lacks_encoder =
             self.video.values().any(|output| output.users > 0 && output.encoder.is_none());
-        if self.camera.is_none() && !lacks_encoder {
+        if !self.camera.is_open() && !lacks_encoder {
             let notify = self.state_callback(DeviceKind::CAMERA, |counters| &counters.cameras);
-            let (spec, frames) = (&self.camera_spec, self.frames.clone());
-            self.camera = Some(VideoCapture::start(spec, &self.display_name, frames, notify));
+            let (spec, frames) = (self.camera_spec.clone(), self.frames.clone());
+            let name = self.display_name.clone();
+            self.camera.open(move || Some(VideoCapture::start(&spec, &name, frames, notify)));
         }
     }
 
@@ -227,7 +226,8 @@ impl LocalMedia {
         let encoder = started
             .map_err(|error| {
                 let message = format!("the video cannot be encoded: {error}");
-                self.report_state(DeviceKind::CAMERA, DeviceState::Failed { message });
+                let state = DeviceState::Failed { message };
+                report_device_state(&self.events, DeviceKind::CAMERA, state);
             })
             .ok()?;
         self.counters.video_encoders.fetch_add(1, Ordering::Relaxed);
@@ -236,40 +236,51 @@ impl LocalMedia {
 
     fn update_microphone(&mut self) {
         if !self.demand.microphone || self.microphone_spec == SourceSpec::None {
-            self.microphone = None;
-            return self.report_state(DeviceKind::MICROPHONE, DeviceState::Idle);
+            return self.microphone.close(self.idle_report(DeviceKind::MICROPHONE));
         }
-        if self.microphone.is_none()
-            && let Some(mut encoder) = self.take_audio_encoder()
-        {
-            let sink = move |block: &AudioBlock| encoder.encode(block);
+        if !self.microphone.is_open() {
+            let take_encoder = self.audio_encoder_source();
             let notify =
                 self.state_callback(DeviceKind::MICROPHONE, |counters| &counters.microphones);
-            let spec = &self.microphone_spec;
-            self.microphone = Some(AudioCapture::start(spec, Box::new(sink), notify));
+            let spec = self.microphone_spec.clone();
+            self.microphone.open(move || {
+                let mut encoder = take_encoder()?;
+                let sink = move |block: &AudioBlock| encoder.encode(block);
+                Some(AudioCapture::start(&spec, Box::new(sink), notify))
+            });
         }
     }
 
-    /// Returns the encoder that the last microphone used, or creates the first one.
-    fn take_audio_encoder(&self) -> Option<BorrowedEncoder> {
-        let encoder = self.idle_audio_encoder.take().or_else(|| self.new_audio_encoder())?;
-        let return_to = Arc::clone(&self.idle_audio_encoder);
-        Some(BorrowedEncoder { encoder: Some(encoder), return_to })
-    }
-
-    fn new_audio_encoder(&self) -> Option<AudioEncoder> {
+    /// Returns a function that returns the encoder that the last microphone used, or creates the
+    /// first one. To be called after the last microphone is closed.
+    fn audio_encoder_source(&self) -> impl FnOnce() -> Option<BorrowedEncoder> + Send + use<> {
+        let (meter, out) = (self.meter.clone(), self.audio.clone());
+        let (events, counters) = (self.events.clone(), Arc::clone(&self.counters));
         let report = self.encoder_callback(DeviceKind::MICROPHONE);
-        match AudioEncoder::new(self.meter.clone(), self.audio.clone(), Box::new(report)) {
-            Ok(encoder) => {
-                self.counters.audio_encoders.fetch_add(1, Ordering::Relaxed);
-                Some(encoder)
+        let return_to = Arc::clone(&self.idle_audio_encoder);
+        move || {
+            if let Some(encoder) = return_to.take() {
+                return Some(BorrowedEncoder { encoder: Some(encoder), return_to });
             }
-            Err(error) => {
-                let message = format!("the audio cannot be encoded: {error}");
-                self.report_state(DeviceKind::MICROPHONE, DeviceState::Failed { message });
-                None
+            match AudioEncoder::new(meter, out, Box::new(report)) {
+                Ok(encoder) => {
+                    counters.audio_encoders.fetch_add(1, Ordering::Relaxed);
+                    Some(BorrowedEncoder { encoder: Some(encoder), return_to })
+                }
+                Err(error) => {
+                    let message = format!("the audio cannot be encoded: {error}");
+                    let state = DeviceState::Failed { message };
+                    report_device_state(&events, DeviceKind::MICROPHONE, state);
+                    None
+                }
             }
         }
+    }
+
+    /// Returns a function that reports a device as closed.
+    fn idle_report(&self, kind: DeviceKind) -> impl FnOnce() + Send + use<> {
+        let events = self.events.clone();
+        move || report_device_state(&events, kind, DeviceState::Idle)
     }
 
     /// Returns a callback that counts the openings of a source and passes its states on to the
@@ -302,10 +313,6 @@ impl LocalMedia {
             };
             report_device_state(&events, kind, state);
         }
-    }
-
-    fn report_state(&self, kind: DeviceKind, state: DeviceState) {
-        report_device_state(&self.events, kind, state);
     }
 }
 

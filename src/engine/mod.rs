@@ -1,6 +1,7 @@
 //! The event loop that owns the core: it passes inputs to the core and carries out its effects.
 
 mod core_trace;
+mod device_slot;
 mod devices;
 mod event_loop;
 mod handle;
