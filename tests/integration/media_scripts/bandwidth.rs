@@ -51,7 +51,7 @@ fn a_link_of_2_mbit_becomes_one_of_1_mbit_and_recovers() {
         Measure,
         seconds(5),
         figure("frames a second", |m| m.fps, AtLeast(0.0), AtLeast(29.0)),
-        figure("concealed share", |m| m.concealed, AtMost(0.15), AtMost(0.01)),
+        figure("concealed share", |m| m.concealed, AtMost(0.135), AtMost(0.01)),
     ];
     run("2 to 1 to 2 Mbit/s", &steps);
 }

@@ -53,7 +53,7 @@ fn one_percent_of_the_packets_is_lost() {
         seconds(10),
         figure("frames a second", |m| m.fps, AtLeast(15.0), AtLeast(29.5)),
         figure("frozen share", |m| m.frozen, AtMost(0.3), AtMost(0.0)),
-        figure("concealed share", |m| m.concealed, AtMost(0.006), AtMost(0.001)),
+        figure("concealed share", |m| m.concealed, AtMost(0.003), AtMost(0.001)),
     ];
     run("1 % lost", &steps);
 }
