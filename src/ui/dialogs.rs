@@ -454,8 +454,8 @@ fn report_saved(ui: &mut Ui, path: &Path) -> Outcome {
         "It has no passwords, keys or chat messages. It has names and addresses: read it before \
          you send it.",
     );
-    if ui.button("Copy its name").clicked() {
-        return Outcome::Action(Action::Copy(path, "The report's name".to_owned()));
+    if ui.button("Copy its path").clicked() {
+        return Outcome::Action(Action::Copy(path, "The path of the report".to_owned()));
     }
     close_button(ui)
 }

@@ -20,11 +20,11 @@ const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     ("conference", &["model"]),
     ("audio", &["media", "model"]),
     ("files", &["media"]),
-    ("capture", &["audio", "devices", "files", "media", "model"]),
-    ("encode", &["audio", "media", "model"]),
-    ("transport", &["media", "model", "network", "process"]),
-    ("playback", &["audio", "devices", "files", "media", "model"]),
-    ("signalling", &["model", "network", "process"]),
+    ("capture", &["audio", "devices", "files", "media", "model", "supervision"]),
+    ("encode", &["audio", "media", "model", "supervision"]),
+    ("transport", &["media", "model", "network", "process", "supervision"]),
+    ("playback", &["audio", "devices", "files", "media", "model", "supervision"]),
+    ("signalling", &["model", "network", "process", "supervision"]),
     (
         "engine",
         &[
