@@ -50,6 +50,8 @@ pub(crate) enum Action {
     SaveReport,
     /// Show the keyboard shortcuts.
     ShowHelp,
+    /// Show the statistics of the connections, or hide them if they are shown.
+    ToggleStatistics,
     /// Pin the tile of a source. If it is pinned already, unpin it.
     Pin(TrackRef),
     /// Enter or leave full screen.

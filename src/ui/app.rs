@@ -17,11 +17,12 @@ use super::{
     dialogs::{Dialog, OpenForm, Outcome, SettingsForm},
     labels,
     media_feeds::MediaFeeds,
-    notices::{Notices, participants::Change},
+    notices::Notices,
     saved_sessions::{ResumableSessions, SessionSaver},
     sessions::SessionsPanel,
     settings::{Settings, ThemeChoice},
     shortcuts::{Shortcut, ShortcutReader},
+    statistics::StatisticsPanel,
     streams::StreamPanels,
     theme,
     view_state::until_next_second,
@@ -70,6 +71,7 @@ pub(crate) struct App {
     resumable: Option<ResumableSessions>,
     session_saver: Option<SessionSaver>,
     shortcuts: ShortcutReader,
+    statistics: StatisticsPanel,
     dialog: Option<Dialog>,
     /// The widget that had the focus when the dialog opened. It gets the focus back.
     focus_before_dialog: Option<egui::Id>,
@@ -108,6 +110,7 @@ impl App {
             resumable: None,
             session_saver: None,
             shortcuts: ShortcutReader::default(),
+            statistics: StatisticsPanel::default(),
             dialog: None,
             focus_before_dialog: None,
             panels_resized: false,
@@ -200,6 +203,7 @@ impl App {
             self.on_url_probed(ctx, probed);
         }
         self.show_saved_report(ctx);
+        self.refresh_statistics(ctx);
         self.handle_external_requests(ctx);
         self.set_title(ctx);
         self.flush_commands(ctx);
@@ -251,27 +255,11 @@ impl App {
         for action in actions.into_iter().flatten() {
             self.handle_action(&ctx, action);
         }
+        self.draw_statistics(&ctx);
         self.notify_frozen_video(&ctx);
         self.draw_dialog(&ctx);
         self.draw_engine_failure(&ctx);
         self.flush_commands(&ctx);
-    }
-
-    /// Shows a notice for each participant whose video has just stopped.
-    fn notify_frozen_video(&mut self, ctx: &Context) {
-        let now = ctx.input(|input| input.time);
-        let snapshot = Arc::clone(&self.snapshot);
-        for tile in self.stream_panels.newly_frozen((&snapshot, now), &self.feeds) {
-            let session = &snapshot.sessions[tile.session_index].session;
-            let participant = (tile.participant, tile.name);
-            self.notices.participant_toast(
-                Change::VideoFrozen,
-                participant,
-                (&snapshot, session),
-                now,
-            );
-            ctx.request_repaint();
-        }
     }
 
     /// Opens a dialog in front of everything. [`Self::restore_focus`] returns the focus when it
@@ -384,6 +372,7 @@ impl App {
                 let session_name = labels::session_name_in_sentence(&self.snapshot, &session);
                 self.show_dialog(ctx, Dialog::Close { session, session_name });
             }
+            Action::ToggleStatistics => self.statistics.toggle(),
             Action::ToggleChat(session) => self.chats.toggle(session),
             Action::DismissError(index) => self.notices.dismiss_error(index),
         }
@@ -461,6 +450,7 @@ impl App {
                 self.show_sessions_panel(ctx);
                 self.sessions.show_nth(index, &self.snapshot);
             }
+            Shortcut::Statistics => self.statistics.toggle(),
             Shortcut::Help => self.show_dialog(ctx, Dialog::Help(self.settings.keys)),
         }
     }
@@ -593,6 +583,7 @@ mod layout;
 mod persistence;
 mod report;
 mod services;
+mod statistics;
 #[cfg(test)]
 mod tests;
 mod visibility;

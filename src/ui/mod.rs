@@ -34,6 +34,7 @@ mod settings_file;
 mod shortcuts;
 mod shutdown;
 mod splitter;
+mod statistics;
 mod streams;
 mod theme;
 mod tile;

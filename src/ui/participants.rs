@@ -36,7 +36,7 @@ pub(crate) fn ui(
     for participant in &session.removed {
         action = action.or(removed_row(ui, session, participant));
     }
-    action.or(lock_button(ui, (session, session_name)))
+    action.or(bottom_buttons(ui, (session, session_name)))
 }
 
 /// A participant's name, followed by the start of the id if another name looks the same.
@@ -74,6 +74,18 @@ fn removed_row(
     action
 }
 
+/// Draws the buttons below the participants.
+fn bottom_buttons(ui: &mut Ui, (session, session_name): (&SessionStatus, &str)) -> Option<Action> {
+    let action = ui.horizontal(|ui| {
+        let lock = lock_button(ui, (session, session_name));
+        let tip = "How well everybody is connected: rates, losses and delays";
+        let is_clicked = ui.add(list_button("Statistics")).on_hover_text(tip).clicked();
+        lock.or(is_clicked.then_some(Action::ToggleStatistics))
+    });
+    ui.add_space(GRID / 2.0);
+    action.inner
+}
+
 /// Draws the host's button that locks or unlocks the session.
 fn lock_button(ui: &mut Ui, (session, session_name): (&SessionStatus, &str)) -> Option<Action> {
     if session.role != Role::Opener || session.state != SessionState::Live {
@@ -84,7 +96,6 @@ fn lock_button(ui: &mut Ui, (session, session_name): (&SessionStatus, &str)) -> 
         false => (format!("Lock {session_name}"), "Let nobody new join"),
     };
     let is_clicked = ui.add(list_button(&label)).on_hover_text(tip).clicked();
-    ui.add_space(GRID / 2.0);
     is_clicked
         .then(|| Command::Lock { session: session.session.clone(), locked: !session.locked }.into())
 }

@@ -23,6 +23,8 @@ pub(crate) enum Shortcut {
     Escape,
     /// 1 to 9: the session with that index, from 0.
     Session(usize),
+    /// Ctrl+Shift+D: shows or hides the statistics of the connections.
+    Statistics,
     /// Shows the keyboard shortcuts.
     Help,
 }
@@ -86,6 +88,9 @@ fn key_input(event: &Event, bindings: &Bindings) -> Option<KeyInput> {
         return Some(KeyInput::Shortcut(Shortcut::Paste(text.clone())));
     }
     let Event::Key { key, pressed, repeat, modifiers, .. } = event else { return None };
+    if *key == Key::D && modifiers.command && modifiers.shift && !modifiers.alt {
+        return (*pressed && !repeat).then_some(KeyInput::Shortcut(Shortcut::Statistics));
+    }
     if modifiers.ctrl || modifiers.alt || modifiers.command {
         return None;
     }
@@ -145,9 +150,10 @@ pub(crate) fn help(bindings: &Bindings) -> Vec<(&'static str, &'static str)> {
     configurable.chain(FIXED_HELP).chain([("Tab, Enter", navigation)]).collect()
 }
 
-const FIXED_HELP: [(&str, &str); 4] = [
+const FIXED_HELP: [(&str, &str); 5] = [
     ("Esc", "Close what is in front"),
     ("Ctrl+V", "Join the session whose link you copied"),
     ("PgUp, PgDn", "Scroll the chat"),
     ("1 … 9", "Show that session and its people"),
+    ("Ctrl+Shift+D", "Statistics of the connections"),
 ];

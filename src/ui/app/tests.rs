@@ -32,6 +32,7 @@ mod leaving;
 mod outlines;
 mod raster;
 mod right_to_left;
+mod statistics;
 mod status_texts;
 
 const LARGE: [f32; 2] = [1280.0, 800.0];

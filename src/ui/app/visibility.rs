@@ -1,12 +1,34 @@
 //! Which remote and local media the window needs now.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
+use eframe::egui::Context;
+
+use super::App;
 use crate::{
     engine::TrackRef,
     model::{DeviceKind, DeviceState, Media, MediaTime, ParticipantState, Snapshot, Source},
-    ui::{media_feeds::VisibleMedia, remote_tiles},
+    ui::{media_feeds::VisibleMedia, notices::participants::Change, remote_tiles},
 };
+
+impl App {
+    /// Shows a notice for each participant whose video has just stopped.
+    pub(super) fn notify_frozen_video(&mut self, ctx: &Context) {
+        let now = ctx.input(|input| input.time);
+        let snapshot = Arc::clone(&self.snapshot);
+        for tile in self.stream_panels.newly_frozen((&snapshot, now), &self.feeds) {
+            let session = &snapshot.sessions[tile.session_index].session;
+            let participant = (tile.participant, tile.name);
+            self.notices.participant_toast(
+                Change::VideoFrozen,
+                participant,
+                (&snapshot, session),
+                now,
+            );
+            ctx.request_repaint();
+        }
+    }
+}
 
 /// The videos that are visible and the streams whose audio level is shown. The local video is not
 /// taken while the camera is muted, unless the camera menu previews it.

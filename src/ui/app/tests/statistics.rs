@@ -1,0 +1,152 @@
+//! The statistics panel.
+
+use super::*;
+use crate::model::{
+    CandidatePairStats, CandidateStats, CandidateType, DtlsTransportState, IceTransportState,
+    InboundRtpStats, JitterBufferStats, ParticipantStats, PlayoutStats, RtcStats, SessionStats,
+    Stats, TransportStats, VideoPlayoutStats,
+};
+
+/// The statistics of a call with one participant after that many seconds of received video.
+fn stats_after(snapshot: &Snapshot, seconds: u64) -> Stats {
+    let session = &snapshot.sessions[0];
+    let participant = &session.participants[0];
+    let candidate = |id: &str, port| CandidateStats {
+        id: id.to_owned(),
+        transport_id: "T".to_owned(),
+        address: [192, 0, 2, 1].into(),
+        port,
+        protocol: "udp",
+        candidate_type: CandidateType::Host,
+    };
+    let rtc = vec![
+        RtcStats::Transport(TransportStats {
+            id: "T".to_owned(),
+            ice_state: Some(IceTransportState::Connected),
+            dtls_state: DtlsTransportState::Connected,
+            selected_candidate_pair_id: Some("P0".to_owned()),
+        }),
+        RtcStats::CandidatePair(path_after(seconds)),
+        RtcStats::LocalCandidate(candidate("L0", 5000)),
+        RtcStats::RemoteCandidate(candidate("R0", 6000)),
+        RtcStats::InboundRtp(Box::new(video_after(seconds))),
+    ];
+    let participant = ParticipantStats {
+        participant: participant.participant.clone(),
+        name: participant.name.clone(),
+        video: None,
+        audio: None,
+        rtc,
+    };
+    let sessions = vec![SessionStats {
+        session: session.session.clone(),
+        kind: SessionKind::FIVE[0],
+        participants: vec![participant],
+    }];
+    Stats { sessions, ..Stats::default() }
+}
+
+fn path_after(seconds: u64) -> CandidatePairStats {
+    CandidatePairStats {
+        id: "P0".to_owned(),
+        transport_id: "T".to_owned(),
+        local_candidate_id: "L0".to_owned(),
+        remote_candidate_id: "R0".to_owned(),
+        nominated: true,
+        packets_sent: seconds,
+        packets_received: 60 * seconds,
+        bytes_sent: 500 * seconds,
+        bytes_received: 85_000 * seconds,
+        requests_sent: 2 * seconds,
+        responses_received: 2 * seconds,
+        current_round_trip_time: Some(0.012),
+        total_round_trip_time: 0.02 * seconds as f64,
+        bitrate_sent: None,
+        bitrate_received: None,
+    }
+}
+
+fn video_after(seconds: u64) -> InboundRtpStats {
+    let playout = VideoPlayoutStats {
+        frames_received: 15 * seconds,
+        frames_decoded: 15 * seconds,
+        frame_width: Some(640),
+        frame_height: Some(360),
+        freeze_count: 2,
+        total_freezes_duration: 1.5,
+        jitter_buffer: JitterBufferStats {
+            jitter_buffer_delay: 0.6 * seconds as f64,
+            jitter_buffer_target_delay: 0.6 * seconds as f64,
+            jitter_buffer_emitted_count: 15 * seconds,
+        },
+    };
+    InboundRtpStats {
+        id: "I7".to_owned(),
+        ssrc: 7,
+        kind: Media::Video,
+        transport_id: "T".to_owned(),
+        codec_id: "CI102".to_owned(),
+        remote_id: None,
+        track_identifier: None,
+        packets_received: 99 * seconds,
+        bytes_received: 80_000 * seconds,
+        header_bytes_received: 1200 * seconds,
+        packets_lost: seconds as i64,
+        jitter: 0.004,
+        nack_count: 3,
+        pli_count: Some(1),
+        fir_count: Some(0),
+        playout: Some(PlayoutStats::Video(playout)),
+        mean_jitter_buffer_delay: None,
+        frames_per_second: None,
+        bitrate: None,
+    }
+}
+
+#[test]
+fn the_statistics_panel_shows_rates_losses_and_delays_of_each_stream_and_closes() {
+    let snapshot = five_sessions();
+    let mut window = window(LARGE, snapshot.clone());
+    app(&mut window).statistics.toggle();
+    window.run();
+    window.get_by_label("Measuring …");
+    for seconds in [10, 12] {
+        let now = MediaTime::from_micros(seconds * 1_000_000);
+        app(&mut window).statistics.on_stats(stats_after(&snapshot, seconds), now);
+    }
+    window.run();
+    for text in [
+        "Connected  ·  round trip 12 ms  ·  sending 4.0 kbit/s  ·  receiving 680 kbit/s",
+        "192.0.2.1:5000 (own address)  to  192.0.2.1:6000 (own address)",
+        "Received video",
+        "640 kbit/s",
+        "640 × 360",
+        "15.0",
+        "12 (1.0 %)",
+        "40 ms",
+        "2 (1.5 s)",
+        "nackCount",
+    ] {
+        window.get_by_label(text);
+    }
+    assert!(window.query_by_label("roundTripTime").is_none(), "a row without any value");
+    app(&mut window).statistics.toggle();
+    window.run();
+    assert!(window.query_by_label("Received video").is_none());
+}
+
+#[test]
+fn ctrl_shift_d_and_the_button_of_a_card_toggle_the_statistics() {
+    let one = session_status("a", SessionKind::FIVE[0], Role::Guest, 0);
+    let mut window = window(LARGE, snapshot_of(vec![one]));
+    let keys = Modifiers { ctrl: true, command: true, shift: true, ..Modifiers::default() };
+    window.key_press_modifiers(keys, Key::D);
+    window.run();
+    window.get_by_label("Measuring …");
+    window.key_press_modifiers(keys, Key::D);
+    window.run();
+    assert!(window.query_by_label("Measuring …").is_none());
+    assert_eq!(click(&mut window, "Show people in Conference (0)"), []);
+    assert_eq!(click(&mut window, "Statistics"), []);
+    window.get_by_label("Measuring …");
+}
