@@ -5,9 +5,8 @@ use std::{collections::BTreeMap, io, sync::Arc, time::Instant};
 use serde_json::{Value, json};
 
 use crate::{
-    media,
     model::{
-        DeviceKind, Event, Failure, FailureCode, LeaveReason, Media, ParticipantId,
+        DeviceKind, Event, Failure, FailureCode, LeaveReason, Media, MediaTime, ParticipantId,
         ParticipantState, RemovedParticipant, RtcRates, SessionId, SessionKind, Stats,
         changes_text_direction,
     },
@@ -62,9 +61,9 @@ impl EventPrinter {
         self.json
     }
 
-    /// Prints the statistics of this second, for programs only.
-    pub(super) fn print_stats(&mut self, mut stats: Stats) {
-        self.rates.update(&mut stats, media::now());
+    /// Prints the statistics of this second, which were taken at `now`, for programs only.
+    pub(super) fn print_stats(&mut self, mut stats: Stats, now: MediaTime) {
+        self.rates.update(&mut stats, now);
         if let (true, Some(value)) = (self.json, stats_object("stats", &stats)) {
             // Statistics that were not read are replaced by newer ones.
             Output::stdout().write_stats(&with_timestamp(value, self.start));

@@ -27,6 +27,7 @@ use crate::{
     bench, capture,
     devices::{DEFAULT_SUFFIX, Device},
     engine::{CoreTrace, Engine, EngineOptions, Handle, TraceEnd, fresh_session_id},
+    media,
     model::{
         ChatText, Command, ConnectionFault, DeviceKind, DeviceState, EndReason, Event, Failure,
         FailureCause, FailureCode, Media, ParticipantState, Role, SessionId, SessionKind, Snapshot,
@@ -203,7 +204,7 @@ impl HeadlessRun {
                 },
                 _ = seconds.tick(), if self.printer.prints_stats() => {
                     if let Some(stats) = handle.stats().await {
-                        self.printer.print_stats(stats);
+                        self.printer.print_stats(stats, media::now());
                     }
                 }
                 text = StdinLines::next_chat_text(&mut input.chat), if !sessions.is_empty() => {

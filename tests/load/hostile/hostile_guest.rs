@@ -35,7 +35,7 @@ use super::{
 use crate::rig::{process::Hub, raw_client::RawClient};
 
 /// How long the guest waits for anything. It is long because its threads have the lowest priority.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The number of candidates with the victim's address in an answer.
 const VICTIM_CANDIDATES: usize = 350;
