@@ -193,6 +193,7 @@ mod tests {
         }
         let all = fs::read_to_string(&older).unwrap() + &fs::read_to_string(&newer).unwrap();
         assert!(all.ends_with("line 0028\nline 0029\n"), "{all}");
+        assert!(all.contains("line 0019\n"), "the older file keeps its lines: {all}");
         assert!(all.lines().all(|line| line.len() == 9), "no line is split: {all}");
         assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 2);
     }
