@@ -6,12 +6,12 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use super::{EncodeError, H264Encoder, KeyframePacer};
 use crate::{
-    media::{EncodedVideo, Fanout, Slot, Stop, TeeGuard, VideoFrame, Worker, now},
+    media::{self, EncodedVideo, Fanout, Slot, Stop, TeeGuard, VideoFrame, Worker, now},
     model::{Bitrate, Layer, Media, MediaSourceStats, MediaTime, Size},
     supervision::Panicked,
 };
@@ -221,9 +221,9 @@ impl LayerEncoder {
                 encoder.set_fps(fps)?;
             }
         }
-        let begin = Instant::now();
+        let begin = media::now();
         let encoded = encoder.encode(frame, self.pacer.is_due(now))?;
-        let elapsed = begin.elapsed().as_micros() as u64;
+        let elapsed = media::now().since(begin).as_micros() as u64;
         self.counters.encode_time_us.fetch_add(elapsed, Ordering::Relaxed);
         let Some(encoded) = encoded else { return Ok(false) };
         if encoded.is_key {

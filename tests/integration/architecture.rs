@@ -102,8 +102,12 @@ const IMPURE_NAMES: &[&str] = &[
 const ONE_CLOCK: &[&str] = &["media", "transport", "playback", "encode"];
 
 /// Their files that need the date, or are tests.
-const OTHER_CLOCKS: &[&str] =
-    &["media/clock.rs", "transport/rtp_dump.rs", "transport/tap/tests.rs"];
+const OTHER_CLOCKS: &[&str] = &[
+    "media/clock.rs",
+    "transport/rtp_dump.rs",
+    "transport/stats/rtp_streams/tests.rs",
+    "transport/tap/tests.rs",
+];
 
 /// The most lines of a file.
 const MAX_LINES: usize = 600;
