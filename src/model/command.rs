@@ -115,8 +115,16 @@ impl MuteSwitch {
     pub const MICROPHONE: Self = Self::Source(Source::Microphone);
     /// Our video to the other participants.
     pub const CAMERA: Self = Self::Source(Source::Camera);
-    /// All switches.
-    pub const ALL: [Self; 3] = [Self::MICROPHONE, Self::CAMERA, Self::Listening];
+    /// All switches: those of the sources, in the order of [`Source::SECTIONS`], then listening.
+    pub const ALL: [Self; Source::ALL.len() + 1] = {
+        let mut all = [Self::Listening; Source::ALL.len() + 1];
+        let mut index = 0;
+        while index < Source::SECTIONS.len() {
+            all[index] = Self::Source(Source::SECTIONS[index]);
+            index += 1;
+        }
+        all
+    };
 }
 
 impl Command {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::{
     EndReason, Failure, HubEndpoint, HubOwner, HubUrl, MediaSet, MediaTime, MuteSwitch,
     ParticipantId, ParticipantList, PeerId, PerDevice, PerSource, Role, SessionId, SessionKind,
-    SessionLink,
+    SessionLink, Source,
 };
 
 /// The state of the engine at one moment. A newer snapshot replaces all older ones.
@@ -96,7 +96,7 @@ impl Enabled {
 
 impl Default for Enabled {
     fn default() -> Self {
-        Self { sources: PerSource::ALL, listening: true }
+        Self { sources: PerSource::from_fn(Source::is_on_by_default), listening: true }
     }
 }
 

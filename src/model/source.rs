@@ -42,6 +42,14 @@ impl Source {
         }
     }
 
+    /// Whether the source is on in a session that is opened or joined. One that could show more than
+    /// the user means to show, such as a screen, must not be.
+    pub const fn is_on_by_default(self) -> bool {
+        match self {
+            Self::Camera | Self::Microphone => true,
+        }
+    }
+
     /// The medium that the source sends.
     pub const fn media(self) -> Media {
         match self {

@@ -13,12 +13,19 @@ use crate::{
     devices::Device,
     engine,
     media::Slot,
-    model::{DeviceKind, PerDevice},
+    model::{DeviceKind, PerDevice, Source},
 };
 
 /// The kinds of devices, in the order of the call bar.
-pub(crate) const DEVICES: [DeviceKind; 3] =
-    [DeviceKind::MICROPHONE, DeviceKind::CAMERA, DeviceKind::Speaker];
+pub(crate) const DEVICES: [DeviceKind; Source::ALL.len() + 1] = {
+    let mut all = [DeviceKind::Speaker; Source::ALL.len() + 1];
+    let mut index = 0;
+    while index < Source::SECTIONS.len() {
+        all[index] = DeviceKind::Source(Source::SECTIONS[index]);
+        index += 1;
+    }
+    all
+};
 
 /// The choices of a kind of device that exist on every machine: label and spec.
 pub(crate) const fn choices(kind: DeviceKind) -> &'static [(&'static str, &'static str)] {

@@ -19,7 +19,7 @@ use super::labels;
 use crate::{
     model::{
         Command, Enabled, HubUrl, JoinTarget, MuteSwitch, OpenRequest, Role, SessionId,
-        SessionKind, SessionStatus, Snapshot,
+        SessionKind, SessionStatus, Snapshot, Source,
     },
     process::{create_private, create_private_folder, state_folder},
 };
@@ -118,14 +118,17 @@ impl SavedSession {
     /// The commands that open or join it again and restore its switches.
     fn commands(self) -> impl Iterator<Item = Command> {
         let session = Some(self.session.clone());
-        let off = [(MuteSwitch::MICROPHONE, self.is_muted), (MuteSwitch::CAMERA, self.is_unseen)];
-        let off = off.into_iter().filter(|(_, is_off)| *is_off);
-        let close = move |(gate, _)| Command::SetEnabled {
+        let is_off = |source: &Source| match source {
+            Source::Microphone => self.is_muted,
+            Source::Camera => self.is_unseen,
+        };
+        let off: Vec<_> = Source::SECTIONS.into_iter().filter(is_off).collect();
+        let close = move |source| Command::SetEnabled {
             session: session.clone(),
-            switch: gate,
+            switch: MuteSwitch::Source(source),
             enabled: false,
         };
-        [self.command()].into_iter().chain(off.map(close))
+        [self.command()].into_iter().chain(off.into_iter().map(close))
     }
 
     fn command(self) -> Command {

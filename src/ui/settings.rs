@@ -14,7 +14,7 @@ use crate::{
 
 /// The settings as they are written into the file.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "kebab-case")]
 pub(crate) struct Settings {
     /// The user's name. If empty, the hub chooses one.
     pub(crate) name: String,

@@ -162,8 +162,7 @@ fn a_covered_window_stops_the_camera() {
     let mut window = Window::open(&screen, &settings(&hub));
     let expect_capture = |window: &mut Window<'_>, is_captured: bool| {
         let what = if is_captured { "a running camera" } else { "a stopped camera" };
-        window
-            .wait(what, |window| (window.has_thread("capture video") == is_captured).then_some(()));
+        window.wait(what, |window| (window.has_thread("camera") == is_captured).then_some(()));
     };
     expect_capture(&mut window, true);
     // The window of another program, of the same size and on top.

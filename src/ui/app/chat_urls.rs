@@ -10,7 +10,7 @@ use url::Url;
 
 use super::App;
 use crate::{
-    model::{Command, HubOwner, HubStatus, HubUrl, JoinTarget, MuteSwitch, parse_target},
+    model::{Command, HubOwner, HubStatus, HubUrl, JoinTarget, MuteSwitch, Source, parse_target},
     ui::{browser::ProbedUrl, dialogs::Dialog},
 };
 
@@ -43,13 +43,9 @@ impl App {
     pub(super) fn join_from_chat(&mut self, target: JoinTarget, muted: bool) {
         let session = target.session.clone();
         if self.join(target, true) && muted {
-            for gate in [MuteSwitch::MICROPHONE, MuteSwitch::CAMERA] {
-                let session = Some(session.clone());
-                self.unsent.push_back(Command::SetEnabled {
-                    session,
-                    switch: gate,
-                    enabled: false,
-                });
+            for source in Source::ALL {
+                let (session, switch) = (Some(session.clone()), MuteSwitch::Source(source));
+                self.unsent.push_back(Command::SetEnabled { session, switch, enabled: false });
             }
         }
     }

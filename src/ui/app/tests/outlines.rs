@@ -1,6 +1,7 @@
 //! Compares the accessibility tree of every panel and state with the files in `tests/window`.
 //!
-//! `KEEP=1 cargo test ui::` writes the files again. Review the difference before you commit it.
+//! `KEEP=1 cargo test --lib ui::` writes the files again. Review the difference, and run the tests
+//! without it, before you commit it.
 
 use eframe::egui::accesskit::{Role as NodeRole, Toggled};
 use egui_kittest::kittest::AccessKitNode;

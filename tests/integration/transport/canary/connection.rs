@@ -92,11 +92,11 @@ impl Pair {
         offerer.create_data_channel("canary", None).expect("a channel");
         let sender = offerer.add_track(audio_track()).expect("a track");
         let offer = offerer.create_offer(None).expect("an offer");
-        offerer.set_local_description(now, offer.clone()).unwrap();
-        answerer.set_remote_description(now, offer).unwrap();
+        offerer.set_local_description(now, offer.clone()).expect("its own offer");
+        answerer.set_remote_description(now, offer).expect("a valid offer");
         let answer = answerer.create_answer(None).expect("an answer");
-        answerer.set_local_description(now, answer.clone()).unwrap();
-        offerer.set_remote_description(now, answer).unwrap();
+        answerer.set_local_description(now, answer.clone()).expect("its own answer");
+        offerer.set_remote_description(now, answer).expect("a valid answer");
         let (ice, state) = (RTCIceConnectionState::New, RTCPeerConnectionState::New);
         Self { now, ends, sender, ice: [ice; 2], state: [state; 2] }
     }
@@ -115,14 +115,10 @@ impl Pair {
         }
         for end in [0, 1] {
             while let Some(event) = self.ends[end].poll_event() {
-                match event {
-                    RTCPeerConnectionEvent::OnIceConnectionStateChangeEvent(state) => {
-                        self.ice[end] = state;
-                    }
-                    RTCPeerConnectionEvent::OnConnectionStateChangeEvent(state) => {
-                        self.state[end] = state;
-                    }
-                    _ => {}
+                if let RTCPeerConnectionEvent::OnIceConnectionStateChangeEvent(state) = event {
+                    self.ice[end] = state;
+                } else if let RTCPeerConnectionEvent::OnConnectionStateChangeEvent(state) = event {
+                    self.state[end] = state;
                 }
             }
         }
