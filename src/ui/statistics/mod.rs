@@ -288,8 +288,8 @@ fn source_line(source: &MediaSourceStats) -> String {
     if let (Some(time), Some(frames @ 1..)) = (source.total_encode_time, source.frames_encoded) {
         parts.push(format!("{} per frame", milliseconds(time / frames as f64)));
     }
-    parts.extend(source.key_frames_encoded.map(|count| format!("{count} keyframes")));
-    parts.extend(source.frames_skipped.map(|count| format!("{count} frames skipped")));
+    parts.extend(source.key_frames_encoded.map(|count| format!("keyframes: {count}")));
+    parts.extend(source.frames_skipped.map(|count| format!("frames skipped: {count}")));
     parts.extend(source.audio_level.map(level));
     let encoder = source.encoder_implementation.map(|name| format!(", encoded by {name}"));
     format!("Your {}{}:  {}", source.id, encoder.unwrap_or_default(), parts.join("  ·  "))
