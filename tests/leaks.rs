@@ -39,6 +39,8 @@ const ALL_MEDIA: PeerMedia = PeerMedia {
 fn run_exclusively(mut runtime: Builder, test: impl Future<Output = ()>) {
     static LOCK: Mutex<()> = Mutex::new(());
     let _guard = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
+    // Until then the test harness has started the threads of all tests, which would be counted.
+    std::thread::sleep(Duration::from_millis(50));
     runtime.enable_all().build().expect("a runtime starts").block_on(test);
 }
 

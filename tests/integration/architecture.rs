@@ -45,7 +45,7 @@ const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
         ],
     ),
     ("wording", &["model"]),
-    ("ui", &["devices", "engine", "media", "model", "process", "wording"]),
+    ("ui", &["devices", "engine", "media", "model", "process", "supervision", "wording"]),
     ("bench", &["engine", "media", "model", "wording"]),
     (
         "cli",

@@ -43,7 +43,7 @@ impl App {
     pub(super) fn join_from_chat(&mut self, target: JoinTarget, muted: bool) {
         let session = target.session.clone();
         if self.join(target, true) && muted {
-            for source in Source::ALL {
+            for source in Source::SECTIONS {
                 let (session, switch) = (Some(session.clone()), MuteSwitch::Source(source));
                 self.unsent.push_back(Command::SetEnabled { session, switch, enabled: false });
             }

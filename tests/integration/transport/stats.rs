@@ -88,7 +88,8 @@ pub(super) fn check_stats(pair: &Pair, arrived: u64) {
     for end in [&pair.a, &pair.b] {
         let path = candidate_pair(end);
         let mean = path.total_round_trip_time / path.responses_received as f64;
-        assert!((0.1..0.4).contains(&mean), "{mean} s between checks: {path:?}");
+        // The mean of times of 0.1 s may be rounded to a little less.
+        assert!((0.0999..0.4).contains(&mean), "{mean} s between checks: {path:?}");
         assert!(path.current_round_trip_time >= Some(0.1), "{path:?}");
         assert!(path.responses_received < path.requests_sent, "some are lost: {path:?}");
     }
