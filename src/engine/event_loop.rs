@@ -517,28 +517,12 @@ impl EngineInputs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        engine::Decode, engine::HubChoice, engine::OwnHubOptions, engine::SourceSpec,
-        engine::SpeakerSpec,
-    };
+    use crate::engine::HubChoice;
 
     /// Options without devices and without a hub that answers.
     pub(crate) fn options() -> EngineOptions {
-        EngineOptions {
-            hub: HubChoice::At("http://127.0.0.1:9".parse().expect("an address")),
-            own_hub: OwnHubOptions::default(),
-            name: "Ada".to_owned(),
-            camera: SourceSpec::None,
-            video_bitrate: None,
-            microphone: SourceSpec::None,
-            speaker: SpeakerSpec::None,
-            decode: Decode::Always,
-            measures_tones: false,
-            keeps_secrets: false,
-            impairment: None,
-            rtp_dump: None,
-            trace: None,
-        }
+        let hub = HubChoice::At("http://127.0.0.1:9".parse().expect("an address"));
+        EngineOptions { hub, name: "Ada".to_owned(), ..EngineOptions::without_devices() }
     }
 
     #[tokio::test]

@@ -116,15 +116,9 @@ impl MuteSwitch {
     /// Our video to the other participants.
     pub const CAMERA: Self = Self::Source(Source::Camera);
     /// All switches: those of the sources, in the order of [`Source::SECTIONS`], then listening.
-    pub const ALL: [Self; Source::ALL.len() + 1] = {
-        let mut all = [Self::Listening; Source::ALL.len() + 1];
-        let mut index = 0;
-        while index < Source::SECTIONS.len() {
-            all[index] = Self::Source(Source::SECTIONS[index]);
-            index += 1;
-        }
-        all
-    };
+    pub fn all() -> impl Iterator<Item = Self> {
+        Source::SECTIONS.into_iter().map(Self::Source).chain([Self::Listening])
+    }
 }
 
 impl Command {

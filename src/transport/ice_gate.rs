@@ -359,24 +359,26 @@ impl IceGate {
 
     /// Counts datagrams that were sent, without STUN.
     fn count_sent<'a>(&mut self, to: SocketAddr, datagrams: impl Iterator<Item = &'a [u8]>) {
-        let Some(consent) = self.consents.iter_mut().find(|consent| consent.address == to) else {
-            return;
-        };
+        let Some(counters) = self.counters(to) else { return };
         for datagram in datagrams.filter(|datagram| !is_stun(datagram)) {
-            consent.counters.packets_sent += 1;
-            consent.counters.bytes_sent += datagram.len() as u64;
+            counters.packets_sent += 1;
+            counters.bytes_sent += datagram.len() as u64;
         }
     }
 
     /// Counts datagrams that were received, without STUN.
     fn count_received<'a>(&mut self, from: SocketAddr, datagrams: impl Iterator<Item = &'a [u8]>) {
-        let Some(consent) = self.consents.iter_mut().find(|consent| consent.address == from) else {
-            return;
-        };
+        let Some(counters) = self.counters(from) else { return };
         for datagram in datagrams.filter(|datagram| !is_stun(datagram)) {
-            consent.counters.packets_received += 1;
-            consent.counters.bytes_received += datagram.len() as u64;
+            counters.packets_received += 1;
+            counters.bytes_received += datagram.len() as u64;
         }
+    }
+
+    /// The counters of an address that has answered a check.
+    fn counters(&mut self, address: SocketAddr) -> Option<&mut PathCounters> {
+        let consent = self.consents.iter_mut().find(|consent| consent.address == address)?;
+        Some(&mut consent.counters)
     }
 
     /// The path on which media are sent; `None` if nothing was sent, or its address never answered.

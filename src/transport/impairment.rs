@@ -29,19 +29,24 @@ pub struct Impairment {
     pub down: bool,
 }
 
+impl Impairment {
+    /// A perfect network: no loss, no delay, no limit.
+    pub const NONE: Self = Self {
+        seed: 0,
+        loss: 0.0,
+        flip: 0.0,
+        delay: Duration::ZERO,
+        jitter: Duration::ZERO,
+        rate: None,
+        // The drop-tail queue of RFC 8867, section 4.4.
+        queue: Duration::from_millis(300),
+        down: false,
+    };
+}
+
 impl Default for Impairment {
     fn default() -> Self {
-        Self {
-            seed: 0,
-            loss: 0.0,
-            flip: 0.0,
-            delay: Duration::ZERO,
-            jitter: Duration::ZERO,
-            rate: None,
-            // The drop-tail queue of RFC 8867, section 4.4.
-            queue: Duration::from_millis(300),
-            down: false,
-        }
+        Self::NONE
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     action::Action,
     bindings::Bindable,
     device_choice::{DeviceChoice, device_labels, spec_kind},
-    devices::{self, DEVICES, DeviceLists},
+    devices::{self, DeviceLists, device_kinds},
     icons::{Icon, IconState, icon_button, icon_switch},
     labels,
     media_feeds::MediaFeeds,
@@ -42,7 +42,7 @@ pub(crate) fn ui(
     let switches = |ui: &mut Ui| {
         let mut action = None;
         ui.spacing_mut().item_spacing.x = GRID / 2.0;
-        for device in DEVICES {
+        for device in device_kinds() {
             action = action.take().or(mute_switch(ui, device, view));
             if device == DeviceKind::MICROPHONE {
                 level_meter(

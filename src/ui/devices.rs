@@ -17,15 +17,9 @@ use crate::{
 };
 
 /// The kinds of devices, in the order of the call bar.
-pub(crate) const DEVICES: [DeviceKind; Source::ALL.len() + 1] = {
-    let mut all = [DeviceKind::Speaker; Source::ALL.len() + 1];
-    let mut index = 0;
-    while index < Source::SECTIONS.len() {
-        all[index] = DeviceKind::Source(Source::SECTIONS[index]);
-        index += 1;
-    }
-    all
-};
+pub(crate) fn device_kinds() -> impl Iterator<Item = DeviceKind> {
+    Source::SECTIONS.into_iter().map(DeviceKind::Source).chain([DeviceKind::Speaker])
+}
 
 /// The choices of a kind of device that exist on every machine: label and spec.
 pub(crate) const fn choices(kind: DeviceKind) -> &'static [(&'static str, &'static str)] {

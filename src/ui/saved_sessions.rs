@@ -149,7 +149,7 @@ impl SavedSession {
 /// the sessions, without those that are being left.
 pub(crate) fn restore_commands(snapshot: &Snapshot) -> Vec<Command> {
     let muted = |enabled: Enabled, session: Option<SessionId>| {
-        let off = MuteSwitch::ALL.into_iter().filter(move |switch| !enabled.has(*switch));
+        let off = MuteSwitch::all().filter(move |switch| !enabled.has(*switch));
         off.map(move |switch| {
             let session = session.clone();
             Command::SetEnabled { session, switch, enabled: false }

@@ -7,7 +7,7 @@ use eframe::egui::{self, Align, Color32, Label, Layout, Rect, RichText, ScrollAr
 use super::{
     action::Action,
     call_bar,
-    devices::{self, DEVICES},
+    devices::{self, device_kinds},
     focus,
     icons::{Icon, IconState, icon_button},
     labels,
@@ -217,11 +217,11 @@ impl StreamPanels {
                 && view.missing_devices[*device]
                 && view.settings.device(*device).is_spec("default")
         };
-        let missing: Vec<_> = DEVICES.into_iter().filter(is_missing).collect();
+        let missing: Vec<_> = device_kinds().filter(is_missing).collect();
         if !missing.is_empty() {
             warning(ui, &missing_devices_text(&missing));
         }
-        for device in DEVICES {
+        for device in device_kinds() {
             let state = &view.snapshot.devices[device];
             let is_slow = self.is_slow(ui, device, state);
             if let DeviceState::Failed { message } = state {

@@ -3,7 +3,6 @@
 use quintet::{model::Bitrate, transport::Impairment};
 
 use super::{
-    call::PERFECT,
     script::{
         Bound::{AtLeast, AtMost},
         Step::{self, Conditions, Measure, Media},
@@ -16,7 +15,7 @@ const CAMERA: sender::Media = sender::Media { video: Some(Bitrate::from_kbps(150
 
 /// A bottleneck with a queue of 300 ms (RFC 8867, section 4.4).
 const fn bottleneck(rate: Bitrate) -> Step {
-    Conditions(Impairment { rate: Some(rate), ..PERFECT })
+    Conditions(Impairment { rate: Some(rate), ..Impairment::NONE })
 }
 
 /// Today nothing limits the rate: nearly every packet is sent twice, the queue stays full, and no

@@ -39,19 +39,7 @@ const AUDIO_QUEUE: usize = 512;
 
 /// The network over which a call is connected. webrtc-rs chooses at random between a packet and a
 /// timer of the same moment. With this delay there is no such moment, so each call begins alike.
-const CONNECTING: Impairment = Impairment { delay: Duration::from_millis(3), ..PERFECT };
-
-/// No loss, no delay.
-pub(crate) const PERFECT: Impairment = Impairment {
-    seed: 0,
-    loss: 0.0,
-    flip: 0.0,
-    delay: Duration::ZERO,
-    jitter: Duration::ZERO,
-    rate: None,
-    queue: Duration::from_millis(300),
-    down: false,
-};
+const CONNECTING: Impairment = Impairment { delay: Duration::from_millis(3), ..Impairment::NONE };
 
 /// A call between two connected ends, of which `a` sends.
 pub(crate) struct Call {

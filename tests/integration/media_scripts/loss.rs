@@ -5,7 +5,6 @@ use std::time::Duration;
 use quintet::{model::Bitrate, transport::Impairment};
 
 use super::{
-    call::PERFECT,
     script::{
         Bound::{AtLeast, AtMost},
         Step::{self, Check, Conditions, Measure, Media},
@@ -22,7 +21,7 @@ const DELAY: Duration = Duration::from_millis(51);
 
 /// Independent losses of this share, in both directions.
 const fn losses(loss: f64, seed: u64) -> Step {
-    Conditions(Impairment { seed, loss, delay: DELAY, ..PERFECT })
+    Conditions(Impairment { seed, loss, delay: DELAY, ..Impairment::NONE })
 }
 
 #[test]
@@ -92,7 +91,7 @@ fn a_script_with_the_same_seed_is_the_same_call_and_with_another_seed_another() 
 fn the_delay_varies_by_30_ms() {
     let jitter = Duration::from_millis(30);
     let steps = [
-        Conditions(Impairment { seed: 1, jitter, delay: DELAY, ..PERFECT }),
+        Conditions(Impairment { seed: 1, jitter, delay: DELAY, ..Impairment::NONE }),
         Media(CAMERA),
         seconds(2),
         Measure,
@@ -108,7 +107,7 @@ fn the_delay_varies_by_30_ms() {
 
 #[test]
 fn the_network_is_down_for_two_seconds() {
-    let down = Impairment { seed: 1, delay: DELAY, down: true, ..PERFECT };
+    let down = Impairment { seed: 1, delay: DELAY, down: true, ..Impairment::NONE };
     let steps = [
         losses(0.0, 1),
         Media(CAMERA),

@@ -5,7 +5,7 @@ use super::*;
 use crate::{
     devices::Device,
     model::{Enabled, HubEndpoint, HubOwner, PerSource, Source},
-    ui::devices::DEVICES,
+    ui::devices::device_kinds,
 };
 
 #[test]
@@ -116,7 +116,7 @@ fn a_missing_default_device_shows_a_warning_before_it_is_used() {
 #[test]
 fn one_sentence_names_all_missing_devices() {
     let mut window = window(LARGE, Snapshot::default());
-    for device in DEVICES {
+    for device in device_kinds() {
         app(&mut window).devices.set_answer(device, &[]);
     }
     window.run();
