@@ -43,7 +43,7 @@ struct Core {
 }
 
 impl Core {
-    /// A core with that many connected viewers; more than one session can have are in several.
+    /// A core with that many connected viewers, in as many sessions as they need.
     fn with(present: usize) -> Self {
         let now = MediaTime::from_micros(1_000_000);
         let mut core = Self { core: Conference::new(), now, last_peer: 0, sessions: vec![] };

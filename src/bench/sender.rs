@@ -8,7 +8,7 @@ use std::{
 use tokio::{sync::mpsc, time::timeout};
 
 use crate::{
-    engine::{Decode, Engine, EngineOptions, Handle, HubChoice, SourceSpec, SpeakerSpec},
+    engine::{Decode, Engine, EngineOptions, Handle, HubChoice, SourceSpec},
     model::{Bitrate, Command, Event, MediaSet, OpenRequest, SessionKind, SessionLink, Topology},
     wording,
 };
@@ -52,7 +52,6 @@ impl Sender {
     pub(super) async fn open(options: SenderOptions) -> Result<Self, SenderError> {
         let engine_options = EngineOptions {
             hub: HubChoice::Embed(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()),
-            own_hub: Default::default(),
             name: "bench".to_owned(),
             camera: options.camera,
             video_bitrate: options.bitrate,
@@ -60,13 +59,8 @@ impl Sender {
                 true => SourceSpec::Tone { hz: 440.0 },
                 false => SourceSpec::None,
             },
-            speaker: SpeakerSpec::None,
             decode: Decode::WhenSeen,
-            measures_tones: false,
-            keeps_secrets: false,
-            impairment: None,
-            rtp_dump: None,
-            trace: None,
+            ..EngineOptions::without_devices()
         };
         let (handle, mut events) = Engine::start(engine_options)?;
         let media = if options.sends_audio { MediaSet::AUDIO_VIDEO } else { MediaSet::VIDEO };

@@ -21,10 +21,7 @@ use super::{
     viewer_process::{ViewerMessage, ViewerStats},
 };
 use crate::{
-    engine::{
-        Decode, Engine, EngineOptions, FrameTap, Handle, HubChoice, SourceSpec, SpeakerSpec,
-        TrackRef,
-    },
+    engine::{Decode, Engine, EngineOptions, FrameTap, Handle, HubChoice, TrackRef},
     model::{Command, Event, HubUrl, JoinTarget, PeerId, Source},
     wording,
 };
@@ -95,18 +92,8 @@ fn engine_options(hub: Option<HubUrl>) -> EngineOptions {
     EngineOptions {
         hub: hub
             .map_or(HubChoice::Embed(SocketAddr::from(([127, 0, 0, 1], 0)).into()), HubChoice::At),
-        own_hub: Default::default(),
-        name: String::new(),
-        camera: SourceSpec::None,
-        video_bitrate: None,
-        microphone: SourceSpec::None,
-        speaker: SpeakerSpec::None,
         decode: Decode::WhenSeen,
-        measures_tones: false,
-        keeps_secrets: false,
-        impairment: None,
-        rtp_dump: None,
-        trace: None,
+        ..EngineOptions::without_devices()
     }
 }
 
@@ -145,7 +132,7 @@ impl Viewer {
     /// Opens a tap on the video of the current peer connection.
     fn tap_video(&mut self) {
         let snapshot = self.handle.snapshot();
-        let mut participants = snapshot.sessions.iter().flat_map(|one| &one.participants);
+        let mut participants = snapshot.sessions.iter().flat_map(|one| one.participants.iter());
         let peer = participants.find_map(|participant| participant.peer);
         if let Some(peer) = peer
             && self.tap.as_ref().is_none_or(|(tapped, _)| *tapped != peer)

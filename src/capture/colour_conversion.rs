@@ -20,18 +20,18 @@ impl LumaWeights {
         1.0 - self.red - self.blue
     }
 
-    /// How much more the difference between blue and luma varies than Cb, which varies like luma.
+    /// B' - Y' divided by this is Cb, from -0.5 to 0.5.
     const fn blue_range(&self) -> f64 {
         2.0 * (1.0 - self.blue)
     }
 
-    /// How much more the difference between red and luma varies than Cr.
+    /// R' - Y' divided by this is Cr, from -0.5 to 0.5.
     const fn red_range(&self) -> f64 {
         2.0 * (1.0 - self.red)
     }
 }
 
-/// What BT.709 luma has of BT.601 Cb and Cr, besides the whole of BT.601 luma. Grey is the same in
+/// The coefficients of BT.601 Cb and Cr in BT.709 luma; that of BT.601 luma is 1. Grey is the same in
 /// both, so BT.709 Cb and Cr depend on BT.601 Cb and Cr only.
 const LUMA_OF_CB: f64 = BT709.blue * BT601.blue_range()
     - BT709.green() * BT601.blue * BT601.blue_range() / BT601.green();

@@ -61,10 +61,11 @@ impl EventPrinter {
         self.json
     }
 
-    /// Prints the statistics of this second, which were taken at `now`, for programs only.
+    /// Prints the statistics of this second, which were taken at `now`; only if
+    /// [`Self::prints_stats`].
     pub(super) fn print_stats(&mut self, mut stats: Stats, now: MediaTime) {
         self.rates.update(&mut stats, now);
-        if let (true, Some(value)) = (self.json, stats_object("stats", &stats)) {
+        if let Some(value) = stats_object("stats", &stats) {
             // Statistics that were not read are replaced by newer ones.
             Output::stdout().write_stats(&with_timestamp(value, self.start));
         }

@@ -42,10 +42,9 @@ pub struct Conference {
     working: PerSource<bool>,
     devices: PerDevice<DeviceState>,
     departure: Option<PendingDeparture>,
-    /// What the sessions were settled for; another one settles all.
+    /// The switches and sources for which the sessions were last settled. If they change, all are
+    /// settled.
     settled_for: Option<SettleContext>,
-    /// The hubs that the sessions need.
-    used_hubs: BTreeSet<HubRef>,
     snapshot: Arc<Snapshot>,
     effects: EffectQueue,
     /// The time of the last call.
@@ -64,7 +63,6 @@ impl Default for Conference {
             devices: PerDevice::default(),
             departure: None,
             settled_for: None,
-            used_hubs: BTreeSet::new(),
             snapshot: Arc::default(),
             effects: EffectQueue::default(),
             now: MediaTime::default(),
@@ -116,8 +114,8 @@ impl Conference {
             .min()
     }
 
-    /// The current state. As long as nothing of it changes, it is the same one: what did not change
-    /// is shared with the snapshot before.
+    /// The current state. While nothing changes, this returns the same [`Arc`]; a new one shares the
+    /// sessions and participants that did not change.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.snapshot)
     }

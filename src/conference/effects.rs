@@ -70,8 +70,8 @@ pub enum Effect {
         /// How its audio is played.
         playback: Playback,
     },
-    /// Set the tracks that the remote peer signals, which say what the tracks of a peer connection
-    /// carry. A track that is not among them carries what its `a=msid` names. Sent only when they
+    /// Pass on the list of tracks that the remote peer signals: what each track of the connection
+    /// carries. A track that is not among them carries what its `a=msid` names. Sent only when they
     /// change. By default there is none.
     SetRemoteTracks {
         /// The connection.

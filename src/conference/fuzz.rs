@@ -163,7 +163,8 @@ impl Harness {
             }
         }
         let snapshot = self.core.snapshot();
-        for participant in snapshot.sessions.iter().flat_map(|session| &session.participants) {
+        for participant in snapshot.sessions.iter().flat_map(|session| session.participants.iter())
+        {
             assert!(participant.peer.is_none_or(|peer| self.open.contains(&peer)));
         }
     }

@@ -234,12 +234,9 @@ impl Hubs {
         })
     }
 
-    /// The address of a hub in a sentence: as it was named, otherwise as the hub reports it.
+    /// See [`HubRef::shown_url`].
     pub(super) fn shown_url(&self, hub: &HubRef) -> Option<HubUrl> {
-        match hub {
-            HubRef::At(url) => Some(url.clone()),
-            HubRef::Default => self.url(hub),
-        }
+        hub.shown_url(self.url(hub))
     }
 
     /// The endpoint at which a hub was last reached.

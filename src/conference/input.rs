@@ -37,6 +37,16 @@ pub enum HubRef {
     At(HubUrl),
 }
 
+impl HubRef {
+    /// The hub's address in a sentence: as it was named, otherwise as the hub reports it.
+    pub(super) fn shown_url(&self, reported: Option<HubUrl>) -> Option<HubUrl> {
+        match self {
+            Self::At(url) => Some(url.clone()),
+            Self::Default => reported,
+        }
+    }
+}
+
 /// An event of the connection to a hub. The connection sends `hello` and pings, and reconnects by
 /// itself.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

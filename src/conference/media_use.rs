@@ -7,7 +7,7 @@ use crate::model::{PerSource, Source};
 /// What one or several peer connections use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct MediaUse {
-    /// The sources that they send, or that the core wants them to send.
+    /// The sources that they send.
     pub(super) sends: PerSource<bool>,
     /// Those of them that the remote peer receives now.
     pub(super) delivers: PerSource<bool>,

@@ -78,12 +78,9 @@ impl Membership {
         }
     }
 
-    /// The hub's address in a sentence: as it was named, otherwise as the hub reports it.
-    pub(super) fn shown_url(&self) -> HubUrl {
-        match &self.info.hub {
-            HubRef::At(url) => url.clone(),
-            HubRef::Default => self.url.clone(),
-        }
+    /// See [`HubRef::shown_url`].
+    pub(super) fn shown_url(&self) -> Option<HubUrl> {
+        self.info.hub.shown_url(Some(self.url.clone()))
     }
 
     /// Whether the hub has us in the session.

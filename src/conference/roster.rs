@@ -26,7 +26,7 @@ pub(super) struct Roster {
     next_number: u64,
     /// Those whose state may have changed since they were settled.
     touched: BTreeSet<u64>,
-    /// What all were settled for; another one touches all.
+    /// What the participants were last settled for. If it changes, all are settled.
     settled_for: Option<SettleContext>,
     /// The next deadline of each that has one.
     deadlines: BTreeSet<(MediaTime, u64)>,

@@ -316,7 +316,7 @@ impl Session {
         if membership.is_attached() && code == ErrorCode::TooMany {
             membership.on_signals_limited(cx.now);
         } else if membership.is_attached() && code == ErrorCode::Unsupported {
-            let hub = Some(membership.shown_url());
+            let hub = membership.shown_url();
             cx.effects.announce_failure(HubFailure::LockUnsupported.of(&self.id, hub));
         } else if membership.is_rejoining() && !membership.on_refused(code, cx) {
             let failure = self.rejoin_failure(code, message);
@@ -358,7 +358,7 @@ impl Session {
             membership.on_joined(joined_info, cx);
             return;
         }
-        let hub = Some(membership.shown_url());
+        let hub = membership.shown_url();
         let failure = HubFailure::IdTakenMeanwhile.of(&self.id, hub);
         self.send_leave(cx);
         self.fail(failure, cx);
@@ -375,7 +375,7 @@ impl Session {
 
     fn rejoin_failure(&self, code: ErrorCode, message: &str) -> Failure {
         let hub = match &self.phase {
-            SessionPhase::Joined(membership) => Some(membership.shown_url()),
+            SessionPhase::Joined(membership) => membership.shown_url(),
             SessionPhase::Joining(_) | SessionPhase::Ended(..) | SessionPhase::Failed(..) => None,
         };
         let failure = match code {

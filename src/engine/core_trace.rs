@@ -17,7 +17,8 @@ use crate::{
     process::{BackgroundFile, FileFormat},
 };
 
-/// Lines may wait for the disk; a connection that is established makes about a hundred.
+/// The queue has room for 80 connections that are established at once: each makes about a hundred
+/// lines.
 const FORMAT: FileFormat =
     FileFormat { name: "trace", queue: 8192, gap: |lost| TraceFormat::gap(lost).into_bytes() };
 
@@ -149,18 +150,19 @@ impl TracedCore {
     }
 
     /// Writes a line to the trace, and to the log if that is wanted as `quintet::conference=debug`.
+    /// A line of a trace with chat is not logged: the log never has chat text.
     fn record(&self, line: impl FnOnce(TraceFormat) -> String) {
         let is_logged = tracing::enabled!(target: LOG_TARGET, Level::DEBUG);
         if self.trace.is_none() && !is_logged {
             return;
         }
         let format = self.trace.as_ref().map_or_else(TraceFormat::default, |trace| trace.format);
+        let line = line(format);
         if is_logged && !format.with_chat {
-            let line = line(format);
             tracing::debug!(target: LOG_TARGET, "{}", line.trim_end());
-            self.trace.as_ref().inspect(|trace| trace.write(line));
-        } else {
-            self.trace.as_ref().inspect(|trace| trace.write(line(format)));
+        }
+        if let Some(trace) = &self.trace {
+            trace.write(line);
         }
     }
 

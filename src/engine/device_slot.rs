@@ -1,7 +1,7 @@
 //! Opens and closes one device on a thread of its own: a driver may take long for either, and the
 //! engine's task must not wait for it.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use crate::media::{Slot, Stop, Worker};
 
@@ -50,14 +50,20 @@ impl<T: 'static> DeviceSlot<T> {
     }
 
     /// Calls `open` on the slot's thread, after the device before is closed.
-    pub(super) fn open(&mut self, open: impl FnOnce() -> Option<T> + Send + 'static) {
+    ///
+    /// # Errors
+    /// If the system cannot create the thread. The slot stays closed.
+    pub(super) fn open(
+        &mut self,
+        open: impl FnOnce() -> Option<T> + Send + 'static,
+    ) -> io::Result<()> {
+        let thread = match self.thread.take() {
+            Some(thread) => thread,
+            None => SlotThread::start(self.name)?,
+        };
         self.is_open = true;
-        if self.thread.is_none() {
-            self.thread = SlotThread::start(self.name);
-        }
-        if let Some(thread) = &self.thread {
-            thread.next.put(Request::Open(Box::new(open)));
-        }
+        self.thread.insert(thread).next.put(Request::Open(Box::new(open)));
+        Ok(())
     }
 
     /// Closes the device. `closed` is called when it is, unless another one is opened meanwhile.
@@ -81,14 +87,13 @@ impl<T> Drop for DeviceSlot<T> {
 }
 
 impl<T: 'static> SlotThread<T> {
-    fn start(name: &'static str) -> Option<Self> {
+    fn start(name: &'static str) -> io::Result<Self> {
         let (next, ended) = (Arc::new(Slot::default()), Arc::new(Slot::default()));
         let (requests, end) = (Arc::clone(&next), FillOnDrop(Arc::clone(&ended)));
         let work = move |_: &Stop| serve(&requests, &end);
         // The supervisor logs a panic, and goes on with the next request.
-        let worker = Worker::spawn_supervised(name, work, |_| ());
-        let worker = worker.inspect_err(|error| tracing::error!(%error, name, "no thread"));
-        Some(Self { next, ended, worker: worker.ok()? })
+        let worker = Worker::spawn_supervised(name, work, |_| ())?;
+        Ok(Self { next, ended, worker })
     }
 }
 
@@ -151,7 +156,8 @@ mod tests {
             slot.open(move || {
                 log.send(name).unwrap();
                 Some(FakeDevice { hang, log })
-            });
+            })
+            .unwrap();
             release
         };
         let release = open(&mut slot, "first opened");

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     conference::{Effect, HubEvent, HubNews, HubRef, Input, MemberNews, Playback, SessionNews},
-    media::{self, IncomingTrack, Notifier, VideoSinks},
+    media::{self, IncomingTrack, Notifier, TrackSinks},
     model::{
         Command, Event, JoinTarget, Layer, Media, MediaTime, MixId, OpenRequest, ParticipantId,
         Payload, PeerEvent, PeerId, PeerMedia, PerDevice, PerSource, Snapshot, Source, Stats,
@@ -127,7 +127,7 @@ struct EngineInputs {
     hub_events: mpsc::Receiver<HubTaskEvent>,
     peer_events: mpsc::Receiver<(PeerId, PeerEvent)>,
     tracks: mpsc::Receiver<IncomingTrack>,
-    video_sinks: VideoSinks,
+    track_sinks: TrackSinks,
 }
 
 /// One input of the event loop.
@@ -160,7 +160,7 @@ impl Engine {
         let (tracks, track_receiver) = mpsc::channel(INPUT_QUEUE);
         let (events, event_receiver) = mpsc::channel(EVENT_QUEUE);
         let (snapshots, snapshot_receiver) = watch::channel(Arc::default());
-        let (video_sinks, notifier) = (VideoSinks::default(), Notifier::default());
+        let (track_sinks, notifier) = (TrackSinks::default(), Notifier::default());
         let engine = Self {
             core: TracedCore::new(options.trace.clone()),
             instances,
@@ -175,8 +175,8 @@ impl Engine {
             peers: BTreeMap::new(),
             paths: KnownPaths::default(),
             check_budgets: CheckBudgets::new(),
-            local_media: LocalMedia::new(&options, &video_sinks, engine_events.clone()),
-            remote_media: RemoteMedia::new(&options, video_sinks.clone(), engine_events),
+            local_media: LocalMedia::new(&options, &track_sinks, engine_events.clone()),
+            remote_media: RemoteMedia::new(&options, track_sinks.clone(), engine_events),
             session_stats: StatsCollector::default(),
             hub_events,
             event_sinks: EventSinks { events: peer_events, tracks },
@@ -193,7 +193,7 @@ impl Engine {
             hub_events: hub_event_receiver,
             peer_events: peer_event_receiver,
             tracks: track_receiver,
-            video_sinks: video_sinks.clone(),
+            track_sinks: track_sinks.clone(),
         };
         let (panics, panicked) = watch::channel(None);
         let on_panic = notifier.clone();
@@ -205,7 +205,7 @@ impl Engine {
             }
         });
         let snapshots = snapshot_receiver;
-        Ok((Handle { requests, snapshots, video_sinks, notifier, panicked }, event_receiver))
+        Ok((Handle { requests, snapshots, track_sinks, notifier, panicked }, event_receiver))
     }
 
     async fn run(mut self, mut inputs: EngineInputs) {
@@ -508,7 +508,7 @@ impl EngineInputs {
             Some(event) = self.hub_events.recv() => EngineInput::Hub(event),
             Some((peer, event)) = self.peer_events.recv() => EngineInput::Peer(peer, event),
             Some(track) = self.tracks.recv() => EngineInput::Track(track),
-            () = self.video_sinks.taps_changed() => EngineInput::VisibilityChanged,
+            () = self.track_sinks.taps_changed() => EngineInput::VisibilityChanged,
             () = deadline => EngineInput::Timeout,
         }
     }

@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     capture::SourceSpec,
-    media::{FrameTap, LevelTap, Notifier, TrackRef, VideoSinks, Wake},
+    media::{FrameTap, LevelTap, Notifier, TrackRef, TrackSinks, Wake},
     model::{Command, Snapshot, Stats},
     playback::SpeakerSpec,
     supervision::Panicked,
@@ -18,7 +18,7 @@ use crate::{
 pub struct Handle {
     pub(super) requests: mpsc::Sender<Request>,
     pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
-    pub(super) video_sinks: VideoSinks,
+    pub(super) track_sinks: TrackSinks,
     pub(super) notifier: Notifier,
     /// Why the engine has stopped, if it panicked.
     pub(super) panicked: watch::Receiver<Option<Panicked>>,
@@ -114,7 +114,7 @@ impl Handle {
     /// seconds later the camera is closed. A tap on a remote video makes the engine decode it, see
     /// [`Decode`](super::Decode).
     pub fn tap_frames(&self, of: TrackRef, wake: Wake) -> Option<FrameTap> {
-        self.video_sinks.tap_frames(of, wake)
+        self.track_sinks.tap_frames(of, wake)
     }
 
     /// Returns the audio level of the last 100 ms in dB relative to full scale (a full-scale sine
@@ -124,14 +124,14 @@ impl Handle {
     ///
     /// The lookup takes a short lock that no real-time thread takes.
     pub fn level(&self, of: TrackRef) -> f32 {
-        self.video_sinks.level(of)
+        self.track_sinks.level(of)
     }
 
     /// Keeps the microphone open while the returned tap is held, so that its level can be shown
     /// before any audio is sent. Reading the level is one atomic load.
     pub fn microphone_level(&self) -> LevelTap {
-        self.video_sinks.register(TrackRef::MICROPHONE);
-        self.video_sinks.tap_level(TrackRef::MICROPHONE).expect("the local level is never removed")
+        self.track_sinks.register(TrackRef::MICROPHONE);
+        self.track_sinks.tap_level(TrackRef::MICROPHONE).expect("the local level is never removed")
     }
 
     /// Returns the statistics so far, without participants that left; `None` if the engine has

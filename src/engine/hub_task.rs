@@ -188,7 +188,10 @@ impl HubTask {
             };
             self.is_down = true;
             self.report(HubEvent::Down { reason }).await;
-            sleep(RETRY_INTERVAL).await;
+            tokio::select! {
+                () = sleep(RETRY_INTERVAL) => {}
+                () = until_closed(&mut messages) => return,
+            }
         }
     }
 

@@ -19,7 +19,7 @@ use crate::{
     files::SourceClaim,
     media::{
         AudioBlock, EncodedAudio, EncodedVideo, Fanout, MAX_LAG, Meter, Slot, Tee, TrackRef,
-        VideoFrame, VideoSinks,
+        TrackSinks, VideoFrame,
     },
     model::{
         Bitrate, Counts, DeviceKind, DeviceState, Layer, Media, MediaSourceStats, PerSource,
@@ -76,14 +76,14 @@ struct StartCounters {
 
 impl LocalMedia {
     /// Returns a state in which no source is open. Our own video and level are registered in
-    /// `video_sinks`.
+    /// `track_sinks`.
     pub(super) fn new(
         options: &EngineOptions,
-        video_sinks: &VideoSinks,
+        track_sinks: &TrackSinks,
         events: mpsc::Sender<EngineEvent>,
     ) -> Self {
-        let (frames, _) = video_sinks.register(TrackRef::CAMERA);
-        let (_, meter) = video_sinks.register(TrackRef::MICROPHONE);
+        let (frames, _) = track_sinks.register(TrackRef::CAMERA);
+        let (_, meter) = track_sinks.register(TrackRef::MICROPHONE);
         Self {
             camera_spec: options.camera.clone(),
             video_bitrate: options.video_bitrate,
@@ -169,7 +169,8 @@ impl LocalMedia {
         (captures, Counts { video: read(video_encoders), audio: read(audio_encoders) })
     }
 
-    /// Returns the statistics of the sources that are open.
+    /// Returns the statistics of the camera, if it is being encoded, and of the microphone, if it is
+    /// open.
     pub(super) fn rtc_stats(&self) -> Vec<RtcStats> {
         // The highest layer tells the most of the source.
         let encoder = self.video.values().rev().find_map(|output| output.encoder.as_ref());
@@ -195,7 +196,9 @@ impl LocalMedia {
             let notify = self.state_callback(DeviceKind::CAMERA, |counters| &counters.cameras);
             let (spec, frames) = (self.camera_spec.clone(), self.frames.clone());
             let name = self.display_name.clone();
-            self.camera.open(move || Some(VideoCapture::start(&spec, &name, frames, notify)));
+            let open = move || Some(VideoCapture::start(&spec, &name, frames, notify));
+            let opened = self.camera.open(open);
+            self.report_unopened(DeviceKind::CAMERA, opened);
         }
     }
 
@@ -243,11 +246,20 @@ impl LocalMedia {
             let notify =
                 self.state_callback(DeviceKind::MICROPHONE, |counters| &counters.microphones);
             let spec = self.microphone_spec.clone();
-            self.microphone.open(move || {
+            let opened = self.microphone.open(move || {
                 let mut encoder = take_encoder()?;
                 let sink = move |block: &AudioBlock| encoder.encode(block);
                 Some(AudioCapture::start(&spec, Box::new(sink), notify))
             });
+            self.report_unopened(DeviceKind::MICROPHONE, opened);
+        }
+    }
+
+    /// Reports a device as failed if the thread that opens it could not be started.
+    fn report_unopened(&self, kind: DeviceKind, opened: std::io::Result<()>) {
+        if let Err(error) = opened {
+            let message = format!("the {} has no thread: {error}; try again", kind.name());
+            report_device_state(&self.events, kind, DeviceState::Failed { message });
         }
     }
 
@@ -379,7 +391,7 @@ mod tests {
     fn local_media() -> LocalMedia {
         let camera = "pattern:64x36@5".parse().unwrap();
         let options = EngineOptions { camera, ..EngineOptions::without_devices() };
-        LocalMedia::new(&options, &VideoSinks::default(), mpsc::channel(64).0)
+        LocalMedia::new(&options, &TrackSinks::default(), mpsc::channel(64).0)
     }
 
     /// The layers of the camera that are being encoded.

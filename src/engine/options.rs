@@ -89,10 +89,9 @@ pub enum HubChoice {
     Embed(ListenAt),
 }
 
-#[cfg(test)]
 impl EngineOptions {
-    /// Returns options without devices, for tests of a part of the engine.
-    pub(super) fn without_devices() -> Self {
+    /// Options without devices: the base of those for tests and measurements.
+    pub(crate) fn without_devices() -> Self {
         Self {
             hub: HubChoice::Find { listen: None },
             own_hub: OwnHubOptions::default(),

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::{Decode, EngineOptions, event_loop::EngineEvent, local_media::report_device_state};
 use crate::{
     conference::HubRef,
-    media::{Codec, IncomingTrack, TrackRef, VideoSinks},
+    media::{Codec, IncomingTrack, TrackRef, TrackSinks},
     model::{
         AudioStats, DeviceKind, InboundRtpStats, Media, ParticipantId, PeerId, PerSource,
         PlayoutStats, RtcStats, SessionId, Source, TrackId, TrackList, VideoStats,
@@ -29,7 +29,7 @@ pub(super) struct RemoteMedia {
     closing: Option<ClosingSpeaker>,
     pool: Arc<DecodePool>,
     decode: Decode,
-    video_sinks: VideoSinks,
+    track_sinks: TrackSinks,
     peers: BTreeMap<PeerId, PeerTracks>,
     /// The audio routing of peer connections, also of those without an audio track yet.
     audio_routing: BTreeMap<PeerId, AudioRouting>,
@@ -90,7 +90,7 @@ impl RemoteMedia {
     /// Returns a state without tracks and with the speaker closed.
     pub(super) fn new(
         options: &EngineOptions,
-        video_sinks: VideoSinks,
+        track_sinks: TrackSinks,
         events: mpsc::Sender<EngineEvent>,
     ) -> Self {
         Self {
@@ -99,7 +99,7 @@ impl RemoteMedia {
             closing: None,
             pool: Arc::new(DecodePool::new()),
             decode: options.decode,
-            video_sinks,
+            track_sinks,
             peers: BTreeMap::new(),
             audio_routing: BTreeMap::new(),
             signalled_tracks: BTreeMap::new(),
@@ -140,7 +140,7 @@ impl RemoteMedia {
     /// Registers a peer connection, so that taps on its media can be opened before a track comes.
     pub(super) fn register_peer(&self, peer: PeerId) {
         for source in Source::ALL {
-            self.video_sinks.register(TrackRef::Peer(peer, source));
+            self.track_sinks.register(TrackRef::Peer(peer, source));
         }
     }
 
@@ -180,7 +180,7 @@ impl RemoteMedia {
                 }
             }
         }
-        PerSource::from_fn(|source| self.video_sinks.has_taps(TrackRef::Local(source)))
+        PerSource::from_fn(|source| self.track_sinks.has_taps(TrackRef::Local(source)))
     }
 
     /// Starts to receive a track.
@@ -192,7 +192,7 @@ impl RemoteMedia {
     ) {
         let (peer, source, codec) = (track.peer, track.source, track.codec);
         let track_ref = TrackRef::Peer(peer, source);
-        let (frames, meter) = self.video_sinks.register(track_ref);
+        let (frames, meter) = self.track_sinks.register(track_ref);
         let on_first = self.first_media_callback(peer, codec.media());
         self.peers.entry(peer).or_insert_with(|| PeerTracks::new(participant, hub));
         match codec {
@@ -226,7 +226,7 @@ impl RemoteMedia {
     /// Closes the tracks of a peer connection and returns their last statistics.
     pub(super) fn remove_peer(&mut self, peer: PeerId) -> Option<(ParticipantKey, PeerStats)> {
         for source in Source::ALL {
-            self.video_sinks.remove(TrackRef::Peer(peer, source));
+            self.track_sinks.remove(TrackRef::Peer(peer, source));
             self.without_video.remove(&(peer, source));
         }
         self.audio_routing.remove(&peer);
@@ -295,7 +295,7 @@ impl RemoteMedia {
     fn is_decoded(&self, track: TrackRef) -> bool {
         match self.decode {
             Decode::Always => true,
-            Decode::WhenSeen => self.video_sinks.has_frame_taps(track),
+            Decode::WhenSeen => self.track_sinks.has_frame_taps(track),
         }
     }
 
@@ -439,7 +439,7 @@ mod tests {
     /// Received media without a speaker device.
     fn remote_media() -> RemoteMedia {
         let options = EngineOptions::without_devices();
-        RemoteMedia::new(&options, VideoSinks::default(), mpsc::channel(64).0)
+        RemoteMedia::new(&options, TrackSinks::default(), mpsc::channel(64).0)
     }
 
     /// An audio track "0" of participant "a" arrives, with that track id in its `a=msid`.

@@ -15,7 +15,7 @@ mod received;
 mod rtp;
 mod slot;
 mod subscription_slot;
-mod video_sinks;
+mod track_sinks;
 mod worker;
 
 pub use burnt_in_timecode::BurntInTimecode;
@@ -32,5 +32,5 @@ pub use rtp::{
 };
 pub use slot::{Slot, Tee, TeeGuard, Wake};
 pub use subscription_slot::SubscriptionSlot;
-pub use video_sinks::{FrameTap, LevelTap, TrackRef, VideoSinks};
+pub use track_sinks::{FrameTap, LevelTap, TrackRef, TrackSinks};
 pub use worker::{Stop, Worker};

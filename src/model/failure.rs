@@ -264,7 +264,7 @@ pub enum ConnectionFailure {
         /// Why not, from the library that read it.
         reason: String,
     },
-    /// This computer has only loopback addresses.
+    /// This end names no address that another computer could use: none, or only loopback addresses.
     NoLocalAddress,
     /// The other end names no address that another computer could use.
     NoRemoteAddress,

@@ -13,8 +13,9 @@ use super::ParticipantStatus;
 
 /// The participants of a session, in the order in which they joined.
 ///
-/// A copy costs nothing. A change of a copy clones at most 32 pointers and one for each 32
-/// participants.
+/// A copy costs one atomic increment. A change after it clones the pointers of one chunk (at most 32)
+/// and one pointer for each chunk. Chunks are not merged, so after many have left there may be as
+/// many chunks as participants.
 #[derive(Clone, Default)]
 pub struct ParticipantList {
     chunks: Arc<Vec<Arc<Chunk>>>,
@@ -88,7 +89,7 @@ impl ParticipantList {
         Some(&self.chunks[chunk][index].1)
     }
 
-    /// The chunk with that number, and its index there.
+    /// The index of the chunk that has the participant with that number, and the index in the chunk.
     fn position(&self, number: u64) -> Option<(usize, usize)> {
         let before = self.chunks.partition_point(|chunk| chunk[0].0 <= number);
         let chunk = before.checked_sub(1)?;
@@ -128,21 +129,6 @@ impl FromIterator<ParticipantStatus> for ParticipantList {
             list.set(number, status);
         }
         list
-    }
-}
-
-impl From<Vec<ParticipantStatus>> for ParticipantList {
-    fn from(statuses: Vec<ParticipantStatus>) -> Self {
-        statuses.into_iter().collect()
-    }
-}
-
-impl<'a> IntoIterator for &'a ParticipantList {
-    type Item = &'a ParticipantStatus;
-    type IntoIter = std::vec::IntoIter<&'a ParticipantStatus>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.iter().collect::<Vec<_>>().into_iter()
     }
 }
 

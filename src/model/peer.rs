@@ -70,7 +70,8 @@ pub enum PeerCommand {
     },
     /// Adds a remote ICE candidate. Legal once a remote description is set. No outcome.
     AddCandidate(Candidate),
-    /// Sends a message on the channel of the chat. Legal after [`PeerEvent::ChannelOpen`] of it. No outcome:
+    /// Sends a chat message. Legal once [`PeerEvent::ChannelOpen`] has reported the chat's channel. No
+    /// outcome:
     /// delivery counts only when the remote peer acknowledges it.
     SendChannelMessage(ChatMessage),
 }

@@ -339,15 +339,15 @@ pub enum Payload {
         line: Option<u16>,
     },
     /// The media that the sender sends now, signalled when a peer connection is up and at each
-    /// change. It has no generation, because it is about the participant and not about one
-    /// connection.
+    /// change. It has no generation: `microphone` and `camera` are about the participant, and a later
+    /// signal replaces the ids in `tracks`, which are those of the sender's connection at the time.
     Media {
         /// Whether audio is sent.
         microphone: bool,
         /// Whether video is sent.
         camera: bool,
-        /// The tracks of the peer connection that the sender uses now, with the same and more;
-        /// `None` from a program of an earlier version.
+        /// Each track that the sender has on the peer connection: its id, source and mix, and
+        /// whether it is sent. `None` from a program of an earlier version.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         tracks: Option<TrackList>,
     },

@@ -55,8 +55,9 @@ pub struct DepartureStatus {
     pub until: MediaTime,
 }
 
-/// The states of the three mute switches of the user. `true` means enabled, not muted, as in W3C
-/// `MediaStreamTrack.enabled`. By default all are enabled.
+/// The states of the mute switches of the user. `true` means enabled, not muted, as in W3C
+/// `MediaStreamTrack.enabled`. By default listening is enabled, and each source as
+/// [`Source::is_on_by_default`] says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub struct Enabled {
     /// Our sources to the other participants.

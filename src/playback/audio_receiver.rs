@@ -129,13 +129,13 @@ impl AudioReceiver {
         }
     }
 
-    /// Packets received, packets lost and samples concealed.
-    pub fn counts(&self) -> (u64, u64, u64) {
-        (self.jitter.received(), self.jitter.lost(), self.concealment.samples)
+    /// Packets received and lost, and samples of 48 kHz concealed and played.
+    pub const fn counts(&self) -> (u64, u64, u64, u64) {
+        (self.jitter.received(), self.jitter.lost(), self.concealment.samples, self.total_samples)
     }
 
     /// Whether audio is being played.
-    pub fn is_playing(&self) -> bool {
+    pub(super) fn is_playing(&self) -> bool {
         self.state == State::Playing
     }
 

@@ -19,8 +19,15 @@ use tokio::sync::oneshot;
 /// logs. The thread ends with the last clone of the handle.
 #[derive(Clone, Debug)]
 pub struct BackgroundFile {
-    records: SyncSender<Vec<u8>>,
+    records: SyncSender<Record>,
     counts: Arc<Counts>,
+}
+
+/// A record, and how many were left out between the one before and this one.
+#[derive(Debug)]
+struct Record {
+    lost_before: u64,
+    bytes: Vec<u8>,
 }
 
 /// How many records there were so far.
@@ -28,7 +35,7 @@ pub struct BackgroundFile {
 struct Counts {
     queued: AtomicU64,
     written: AtomicU64,
-    /// Left out since the last one that was written.
+    /// Left out since the last one that was queued.
     lost: AtomicU64,
 }
 
@@ -39,7 +46,7 @@ pub struct FileFormat {
     pub name: &'static str,
     /// How many records may wait for the disk.
     pub queue: usize,
-    /// What replaces so many records that were left out; may be empty.
+    /// What is written in the place of that many records that were left out; may be empty.
     pub gap: fn(u64) -> Vec<u8>,
 }
 
@@ -86,10 +93,11 @@ impl BackgroundFile {
     }
 
     /// Queues a record; never waits.
-    pub fn write(&self, record: Vec<u8>) {
-        match self.records.try_send(record) {
+    pub fn write(&self, bytes: Vec<u8>) {
+        let lost_before = self.counts.lost.swap(0, Ordering::Relaxed);
+        match self.records.try_send(Record { lost_before, bytes }) {
             Ok(()) => self.counts.queued.fetch_add(1, Ordering::Relaxed),
-            Err(_) => self.counts.lost.fetch_add(1, Ordering::Relaxed),
+            Err(_) => self.counts.lost.fetch_add(lost_before + 1, Ordering::Relaxed),
         };
     }
 
@@ -106,7 +114,7 @@ impl BackgroundFile {
 /// The thread's end of the queue.
 struct Writer {
     format: FileFormat,
-    queue: Receiver<Vec<u8>>,
+    queue: Receiver<Record>,
     counts: Arc<Counts>,
 }
 
@@ -119,23 +127,23 @@ impl Writer {
         let mut written = 0;
         loop {
             let record = match self.queue.try_recv() {
-                Ok(record) => record,
-                Err(TryRecvError::Disconnected) => return file.flush(),
                 Err(TryRecvError::Empty) => {
                     file.flush()?;
                     self.counts.written.store(written, Ordering::Release);
-                    let Ok(record) = self.queue.recv() else { return Ok(()) };
-                    record
+                    self.queue.recv().ok()
                 }
+                record => record.ok(),
             };
-            file.write_all(&record)?;
-            written += 1;
-            let missing = self.counts.lost.swap(0, Ordering::Relaxed);
+            let lost_at_the_end = || self.counts.lost.swap(0, Ordering::Relaxed);
+            let missing = record.as_ref().map_or_else(lost_at_the_end, |record| record.lost_before);
             if missing > 0 {
                 file.write_all(&(self.format.gap)(missing))?;
                 let name = self.format.name;
                 tracing::warn!(missing, "the {name} lacks records, because the disk is too slow");
             }
+            let Some(record) = record else { return file.flush() };
+            file.write_all(&record.bytes)?;
+            written += 1;
         }
     }
 }
@@ -214,6 +222,6 @@ mod tests {
         assert!(started.ended.blocking_recv().is_err());
         let all: Vec<u8> = written.iter().flatten().collect();
         let text = String::from_utf8(all).unwrap();
-        assert_eq!(text, format!("header .<2 lost>{}", ".".repeat(FORMAT.queue - 1)));
+        assert_eq!(text, format!("header {}<2 lost>", ".".repeat(FORMAT.queue)));
     }
 }

@@ -17,7 +17,7 @@ use super::{
 /// The log file of this process, once it is open.
 static LOG: OnceLock<OpenLog> = OnceLock::new();
 
-/// Lines may wait for the disk; a busy window logs a few a second.
+/// The queue has room for minutes: a busy window logs a few lines a second.
 const FORMAT: FileFormat = FileFormat {
     name: "log file",
     queue: 4096,
@@ -101,6 +101,9 @@ fn log_panics() {
 struct RotatingFile {
     path: PathBuf,
     file: File,
+    /// Keeps other programs from using the file. A file of its own, because some systems do not let
+    /// a locked file be read.
+    _lock: File,
     bytes: u64,
     max_bytes: u64,
 }
@@ -111,24 +114,20 @@ impl RotatingFile {
         for number in 1..=MAX_LOGS {
             let suffix = if number == 1 { String::new() } else { format!("-{number}") };
             let path = folder.join(format!("window{suffix}.log"));
-            let mut file = open_private(&path)?;
-            if file.try_lock().is_ok() {
+            let lock = open_private(&path.with_extension("lock"))?;
+            if lock.try_lock().is_ok() {
+                let mut file = open_private(&path)?;
                 let bytes = file.seek(SeekFrom::End(0))?;
-                return Ok(Self { path, file, bytes, max_bytes: MAX_BYTES });
+                return Ok(Self { path, file, _lock: lock, bytes, max_bytes: MAX_BYTES });
             }
         }
         Err(io::Error::other("other programs have all log files"))
     }
 
-    /// Copies the file to the older one, and empties it. It is not renamed, because its lock would
-    /// go with it.
+    /// Makes the file the older one, and begins a new one.
     fn rotate(&mut self) -> io::Result<()> {
-        let older = older(&self.path);
-        // So that the copy is never open to others.
-        drop(open_private(&older)?);
-        fs::copy(&self.path, older)?;
-        self.file.set_len(0)?;
-        self.file.seek(SeekFrom::Start(0))?;
+        fs::rename(&self.path, older(&self.path))?;
+        self.file = open_private(&self.path)?;
         self.bytes = 0;
         Ok(())
     }
@@ -195,7 +194,7 @@ mod tests {
         assert!(all.ends_with("line 0028\nline 0029\n"), "{all}");
         assert!(all.contains("line 0019\n"), "the older file keeps its lines: {all}");
         assert!(all.lines().all(|line| line.len() == 9), "no line is split: {all}");
-        assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 2);
+        assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 3, "with the lock file");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The data channel of the chat: a task that writes messages, and a task that reads them at a limited rate.
+//! The data channel of the chat: a task that writes messages, and a task that reads them at a
+//! limited rate.
 
 use std::{sync::Arc, time::Duration};
 

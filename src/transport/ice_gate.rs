@@ -119,7 +119,9 @@ impl AsyncUdpSocket for IceGateSocket {
         for binding in datagrams.clone().filter_map(StunBinding::parse) {
             gate.on_sent(to, binding, now);
         }
-        gate.count_sent(to, datagrams);
+        if sent.is_ok() {
+            gate.count_sent(to, datagrams);
+        }
         if gate.has_lost_consent(to, now) {
             self.shared.consent_lost.notify_one();
         }

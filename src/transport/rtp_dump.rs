@@ -29,7 +29,7 @@ use crate::{
 /// leaves.
 pub(super) const DUMP_SLOT: Slot = Slot::Custom(500);
 
-/// Packets may wait for the disk: half a second of a hundred viewers of 1280x720, about 10 MB.
+/// The queue has room for half a second of a hundred viewers of 1280x720, about 10 MB.
 const FORMAT: FileFormat = FileFormat { name: "RTP dump", queue: 8192, gap: |_| vec![] };
 
 /// The address of this end.

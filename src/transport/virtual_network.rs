@@ -16,8 +16,8 @@ use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Transmit};
 /// dropped.
 const RECEIVE_QUEUE: usize = 2048;
 
-/// The first port that [`VirtualNetwork::bind`] tries. Systems give lower numbers than those of
-/// connections' sockets to nobody who does not ask for them.
+/// The first port that [`VirtualNetwork::bind`] tries: below the range from which systems choose
+/// ports for the sockets of connections.
 const FIRST_PORT: u16 = 2000;
 
 /// A network in memory: its sockets reach each other, at once and without a loss, and nothing else.

@@ -1,5 +1,5 @@
 //! What a program that sees only the window's pixels can look for. The tests of the built window
-//! use these; `app/tests/landmarks.rs` holds them to what is drawn.
+//! use these; `app/tests/landmarks.rs` compares them with what is drawn.
 
 use std::ops::Range;
 
@@ -19,8 +19,8 @@ pub const SESSION_COLOURS: [Rgb; 5] = {
     [rgb(a), rgb(b), rgb(c), rgb(d), rgb(e)]
 };
 
-/// The columns with the colour bars of the session cards, in pixels of a window 1280 points wide
-/// at scale 1; so are the columns below.
+/// The columns with the colour bars of the session cards, in pixels of a window that is 1280 points
+/// wide, at scale 1. The columns below are of the same window.
 pub const COLOUR_BARS: Range<usize> = 0..24;
 
 /// A column inside the button that copies a session's link, in the middle row of its card.

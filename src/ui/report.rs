@@ -24,7 +24,7 @@ pub(crate) struct Report {
     pub(crate) settings: Settings,
 }
 
-/// How many reports a folder may have before the newest name is refused.
+/// How many names are tried: a folder with so many reports gets no further one.
 const MAX_REPORTS: usize = 1000;
 
 impl Report {
@@ -69,7 +69,12 @@ fn save_in(folder: &Path, text: &str) -> io::Result<PathBuf> {
         let suffix = if number == 1 { String::new() } else { format!("-{number}") };
         let path = folder.join(format!("quintet-report{suffix}.txt"));
         match create_new_private(&path) {
-            Ok(mut file) => return file.write_all(text.as_bytes()).map(|()| path),
+            Ok(mut file) => {
+                return file.write_all(text.as_bytes()).map(|()| path.clone()).inspect_err(|_| {
+                    // Half a report helps nobody.
+                    let _ = fs::remove_file(&path);
+                });
+            }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }

@@ -85,7 +85,6 @@ pub fn run(options: WindowOptions) -> anyhow::Result<()> {
     };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("quintet").build()?;
-    open_log();
     let (trace, trace_end) = runtime.block_on(start_trace(options.trace))?;
     let signals = Signals::listen()?;
     let startup = Startup {
@@ -262,6 +261,8 @@ fn run_window(
         Ok(Box::new(window) as Box<dyn eframe::App>)
     });
     silence_panics_until_open(Arc::clone(&startup.context));
+    // After that, so that the log has also those panics that are not printed.
+    open_log();
     let result = catch_unwind(AssertUnwindSafe(|| eframe::run_native("quintet", options, created)));
     match result {
         Ok(Ok(())) => Ok(()),

@@ -1,8 +1,8 @@
-//! The sentences that the window and the command line have in common. The core decides what failed
-//! and writes no text.
+//! The sentences that the window, the command line and the benchmarks have in common. The core
+//! decides what failed and writes no text.
 //!
-//! A sentence says what failed, why, and the way out, and names the session and the hub. It begins
-//! in lower case, so that it can follow a label.
+//! A sentence says what failed and why, with the session and the hub that it is about and, if there
+//! is one, the way out. It begins in lower case, so that it can follow a label.
 
 use crate::model::{
     ChatFailure, ConnectionFailure, DeviceKind, ErrorCode, Failure, FailureCause, HubFailure,
@@ -157,8 +157,8 @@ fn of_chat(failure: ChatFailure, session: &str) -> String {
     }
 }
 
-fn of_connection(failure: &ConnectionFailure) -> String {
-    let text = match failure {
+fn of_connection(failure: &ConnectionFailure) -> &str {
+    match failure {
         ConnectionFailure::NoAnswer => {
             "the other program does not answer: it may hang, or be another version; ask the person \
              to start it again"
@@ -186,8 +186,7 @@ fn of_connection(failure: &ConnectionFailure) -> String {
         ConnectionFailure::BrokenOff => {
             "the connection broke off; check whether both computers still have a network"
         }
-    };
-    text.to_owned()
+    }
 }
 
 fn of_device(device: DeviceKind, reason: &str) -> String {

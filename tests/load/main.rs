@@ -1,7 +1,8 @@
 //! The program under load: attacked, killed, left to run, on a bad network.
 //!
-//! Some of these tests measure programs that run beside them, so they are a binary of their own.
-//! `take_turn` keeps all others away from those; the longest of the others come first by their names.
+//! Some of these tests measure programs, so no other binary of tests runs beside them, and
+//! `take_turn` lets no other test run beside them. The rest share turns. Tests start in the order of
+//! their names, so the modules with the longest ones have names that come first.
 
 #[cfg(target_os = "linux")]
 mod churn;

@@ -113,7 +113,7 @@ impl Client {
                 state: quintet::model::SessionState::Connecting,
                 enabled: quintet::model::Enabled::default(),
                 sending: quintet::model::PerSource::NONE,
-                participants: vec![].into(),
+                participants: quintet::model::ParticipantList::default(),
                 locked: false,
                 removed: vec![],
             }

@@ -462,7 +462,7 @@ impl World {
             if !over && !program.wants.contains_key(&status.session) {
                 return Err(format!("P{index} is in {} unasked", status.session));
             }
-            for one in &status.participants {
+            for one in status.participants.iter() {
                 let at = one.peer.and_then(|peer| program.peers.get(&peer));
                 if let Some(connection) = at.map(|at| &self.connections[*at]) {
                     let quiet = (!connection.flows).then(|| self.now - connection.flow_changed_at);

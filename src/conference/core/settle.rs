@@ -1,7 +1,7 @@
 //! What follows from an input: only the sessions and participants that it touched are settled and
 //! shown anew.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{Conference, CoreContext, Session};
 use crate::model::{DeviceState, Enabled, PerSource, SessionStatus, Snapshot};
@@ -40,8 +40,8 @@ impl Conference {
                 session.apply_enabled(context.enabled, context.working, &mut cx);
             }
         }
-        self.used_hubs = self.sessions.iter().flat_map(Session::hubs).collect();
-        self.hubs.settle(&self.used_hubs, self.now, &mut self.effects);
+        let used: BTreeSet<_> = self.sessions.iter().flat_map(Session::hubs).collect();
+        self.hubs.settle(&used, self.now, &mut self.effects);
         let uses = self.sessions.iter().map(Session::media_use);
         self.demand.settle(uses, self.now, &mut self.effects);
         self.update_snapshot();
@@ -104,14 +104,15 @@ fn running(sources: &PerSource<DeviceState>) -> PerSource<bool> {
 /// Whether two snapshots are the same, without a look into their sessions: those that are equal are
 /// shared.
 fn is_same_snapshot(next: &Snapshot, last: &Snapshot) -> bool {
+    fn leaving(one: &Snapshot) -> &[Arc<SessionStatus>] {
+        one.departure.as_ref().map_or(&[], |one| &one.sessions)
+    }
     let departing = |one: &Snapshot| one.departure.as_ref().map(|one| (one.closes, one.until));
-    let leaving =
-        |one: &Snapshot| one.departure.as_ref().map_or(vec![], |one| one.sessions.clone());
     let are_shared = |a: &[Arc<SessionStatus>], b: &[Arc<SessionStatus>]| {
         a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
     };
     are_shared(&next.sessions, &last.sessions)
-        && are_shared(&leaving(next), &leaving(last))
+        && are_shared(leaving(next), leaving(last))
         && departing(next) == departing(last)
         && (next.enabled, &next.devices, &next.hubs) == (last.enabled, &last.devices, &last.hubs)
 }

@@ -55,7 +55,7 @@ impl Session {
             }
         };
         if !membership.is_attached() {
-            let hub = Some(membership.shown_url());
+            let hub = membership.shown_url();
             cx.effects.announce_failure(HubFailure::NotConnected.of(&self.id, hub));
             return None;
         }

@@ -98,7 +98,7 @@ struct Replay {
     done: Replayed,
 }
 
-/// The line of the trace in which nothing is expected any more.
+/// What a difference shows where one side has no effect or timer.
 const NOTHING: &str = "nothing";
 
 impl Replay {

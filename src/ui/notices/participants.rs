@@ -114,7 +114,7 @@ impl Notices {
     /// once they are connected.
     pub(super) fn on_joined(&mut self, snapshot: &Snapshot, session: &SessionId, now: f64) {
         let found = snapshot.sessions.iter().find(|one| one.session == *session);
-        let participants = found.into_iter().flat_map(|one| &one.participants);
+        let participants = found.into_iter().flat_map(|one| one.participants.iter());
         self.present_at_join
             .extend(participants.map(|one| (session.clone(), one.participant.clone())));
         let session_name = labels::session_name_in_sentence(snapshot, session);

@@ -286,7 +286,7 @@ fn source_line(source: &MediaSourceStats) -> String {
     parts.extend(source.frames_per_second.map(|rate| format!("{rate:.1} frames/s")));
     parts.extend(source.target_bitrate.map(|rate| format!("target {}", bitrate(rate))));
     if let (Some(time), Some(frames @ 1..)) = (source.total_encode_time, source.frames_encoded) {
-        parts.push(format!("{} per frame", milliseconds(time / frames as f64)));
+        parts.push(format!("{} to encode a frame", milliseconds(time / frames as f64)));
     }
     parts.extend(source.key_frames_encoded.map(|count| format!("keyframes: {count}")));
     parts.extend(source.frames_skipped.map(|count| format!("frames skipped: {count}")));

@@ -7,8 +7,8 @@ use std::{
 
 use quintet::{
     media::{
-        self, AUDIO_RATE, AudioPacket, BLOCK_SAMPLES, BurntInTimecode, Codec, Fanout,
-        IncomingTrack, Subscription, Tee, TeeGuard, VideoFrame,
+        self, AUDIO_RATE, AudioPacket, BurntInTimecode, Codec, Fanout, IncomingTrack, Subscription,
+        Tee, TeeGuard, VideoFrame,
     },
     model::{Direction, MediaTime},
     playback::{AudioReceiver, AudioTrack, DecodePool, VideoPlayer, VideoTrack},
@@ -81,7 +81,7 @@ pub(crate) struct Measured {
 }
 
 impl Call {
-    /// Connects a call over a perfect network and runs `script` on it, in virtual time.
+    /// Connects a call over [`CONNECTING`] and runs `script` on it, in virtual time.
     pub(crate) fn run<T>(script: impl AsyncFnOnce(&mut Self) -> T) -> T {
         // The epoch of media times is before the virtual clock's first moment.
         media::now();
@@ -186,7 +186,7 @@ impl Measured {
         self.longest_gap_ms.map_or(f64::INFINITY, |gap| gap as f64)
     }
 
-    /// The delay from capture to screen that 95 of 100 frames keep, in milliseconds, to 10 ms;
+    /// The delay from capture to screen that 95 of 100 frames do not exceed, in milliseconds, measured every 10 ms;
     /// infinite if none was shown.
     pub(crate) fn p95_ms(&self) -> f64 {
         self.p95_ms.map_or(f64::INFINITY, |delay| delay as f64)
@@ -253,10 +253,8 @@ impl Receiver {
         }
         if let Some((_, packets, receiver)) = &mut self.audio {
             play_audio(packets, receiver, now);
-            let (received, lost, concealed) = receiver.counts();
-            let before = seen.audio;
-            let played = before.3 + if receiver.is_playing() { BLOCK_SAMPLES as u64 } else { 0 };
-            seen.audio = (received, lost, concealed, played);
+            let before = std::mem::replace(&mut seen.audio, receiver.counts());
+            let (_, lost, concealed, _) = seen.audio;
             if (lost, concealed) != (before.1, before.2) {
                 let concealed_ms = concealed * 1000 / u64::from(AUDIO_RATE);
                 seen.timeline.push(format!("{ms} ms: {lost} lost, {concealed_ms} ms concealed"));

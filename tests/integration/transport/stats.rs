@@ -60,8 +60,8 @@ fn select<T>(end: &Endpoint, kind: impl Fn(RtcStats) -> Option<T>) -> Vec<T> {
 }
 
 /// Checks the statistics of a pair of which one end has sent video for some seconds over a network
-/// that loses a tenth and delays by 50 ms in each direction, and is idle now. `arrived` different packets have
-/// arrived.
+/// that loses a tenth and delays by 50 ms in each direction, and is idle now. `arrived` different
+/// packets have arrived.
 pub(super) fn check_stats(pair: &Pair, arrived: u64) {
     let (sent, received) = (outbound(&pair.a).remove(0), inbound(&pair.b).remove(0));
     println!("{sent:?}\n{received:?}");

@@ -45,28 +45,28 @@ impl TrackRef {
 /// The lock is held only to look up an entry. No real-time thread takes it, and frames and levels
 /// do not pass through it.
 #[derive(Clone, Default)]
-pub struct VideoSinks {
+pub struct TrackSinks {
     shared: Arc<Shared>,
 }
 
 #[derive(Default)]
 struct Shared {
-    sinks: Mutex<BTreeMap<TrackRef, VideoSink>>,
+    sinks: Mutex<BTreeMap<TrackRef, TrackSink>>,
     taps_changed: Notify,
 }
 
 #[derive(Clone, Default)]
-struct VideoSink {
+struct TrackSink {
     frames: Tee<VideoFrame>,
     meter: Meter,
     frame_taps: Arc<AtomicUsize>,
     level_taps: Arc<AtomicUsize>,
 }
 
-impl VideoSinks {
+impl TrackSinks {
     /// Returns where to put the frames and the level. Creates the entry if there is none.
     pub fn register(&self, of: TrackRef) -> (Tee<VideoFrame>, Meter) {
-        let VideoSink { frames, meter, .. } = self.lock().entry(of).or_default().clone();
+        let TrackSink { frames, meter, .. } = self.lock().entry(of).or_default().clone();
         (frames, meter)
     }
 
@@ -122,12 +122,12 @@ impl VideoSinks {
         TapGuard { count, shared: Arc::clone(&self.shared) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<TrackRef, VideoSink>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<TrackRef, TrackSink>> {
         self.shared.sinks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl fmt::Debug for VideoSinks {
+impl fmt::Debug for TrackSinks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.lock().keys()).finish()
     }
@@ -197,14 +197,14 @@ mod tests {
         VideoFrame::new(size, MediaTime::default(), Arc::new(vec![0; size.i420_bytes()]))
     }
 
-    fn has_changed(sinks: &VideoSinks) -> bool {
+    fn has_changed(sinks: &TrackSinks) -> bool {
         let mut changed = std::pin::pin!(sinks.taps_changed());
         changed.as_mut().poll(&mut Context::from_waker(Waker::noop())) == Poll::Ready(())
     }
 
     #[test]
     fn a_tap_gets_the_newest_frame_and_is_counted_until_it_is_dropped() {
-        let sinks = VideoSinks::default();
+        let sinks = TrackSinks::default();
         assert!(sinks.tap_frames(PEER, Arc::new(|| ())).is_none(), "the entry does not exist yet");
         let (frames, _) = sinks.register(PEER);
         let woken = Arc::new(AtomicUsize::new(0));
@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn the_videos_of_one_peer_are_tapped_apart() {
-        let sinks = VideoSinks::default();
+        let sinks = TrackSinks::default();
         let [camera, other] = [Source::Camera, Source::Microphone].map(|one| PEER.beside(one));
         assert_eq!(camera, PEER);
         let frames = [camera, other].map(|track| sinks.register(track).0);
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_level_can_be_read_with_and_without_a_tap() {
-        let sinks = VideoSinks::default();
+        let sinks = TrackSinks::default();
         assert_eq!(sinks.level(MICROPHONE), SILENCE_DBFS);
         sinks.register(TrackRef::CAMERA);
         let (_, meter) = sinks.register(MICROPHONE);
