@@ -8,6 +8,8 @@
 #[cfg(feature = "media")]
 pub mod audio;
 #[cfg(feature = "media")]
+pub mod bandwidth;
+#[cfg(feature = "media")]
 pub mod bench;
 #[cfg(feature = "media")]
 pub mod capture;
