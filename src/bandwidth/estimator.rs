@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
-use super::{FeedbackReport, PacketResult, ProbeCluster, SentPacket};
+use super::{FeedbackReport, Pacing, PacingRate, PacketResult, ProbeCluster, SentPacket};
 use crate::model::{Bitrate, MediaTime};
 
 /// Estimates what one path carries, from the feedback of the other end.
@@ -39,6 +39,15 @@ pub struct Estimate {
     pub acknowledged: Option<Bitrate>,
     /// Whether the program sends clearly less than it may, so that the path is not tested.
     pub is_application_limited: bool,
+    /// How far above the target packets may leave.
+    pub pacing: Pacing,
+}
+
+impl Estimate {
+    /// What a [`super::Pacer`] takes.
+    pub const fn pacing_rate(&self) -> PacingRate {
+        PacingRate { target: self.target, pacing: self.pacing }
+    }
 }
 
 /// What keeps a target from being higher.
@@ -167,6 +176,7 @@ impl BandwidthEstimator {
             round_trip: self.round_trip,
             acknowledged: None,
             is_application_limited: false,
+            pacing: if self.grew_at.is_none() { Pacing::Ample } else { Pacing::Limited },
         }
     }
 

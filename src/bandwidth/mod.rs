@@ -1,4 +1,4 @@
-//! How much a path carries: the sender's bandwidth estimator.
+//! How much a path carries, and when packets leave: the sender's bandwidth estimator and pacer.
 //!
 //! All of it is pure: times are parameters, and no function waits. `transport` tells the estimator
 //! what was sent and what the other end reports of it, and asks for its estimate.
@@ -6,7 +6,10 @@
 //! Rates are rates on the wire: with the headers of RTP, SRTP, UDP and IP.
 
 mod estimator;
+mod pacer;
 mod packets;
+mod video_queue;
 
 pub use estimator::{BandwidthEstimator, Estimate, LimitedBy};
+pub use pacer::{Content, FramePart, Pacer, Pacing, PacingRate, PacketClass, Pushed, Release};
 pub use packets::{ClusterId, FeedbackReport, PacketKind, PacketResult, ProbeCluster, SentPacket};

@@ -1,0 +1,347 @@
+//! The pacer: spreads packets over time, so that a frame is no burst that fills a queue.
+
+use std::{collections::VecDeque, time::Duration};
+
+use super::{ClusterId, ProbeCluster, video_queue::VideoQueue};
+use crate::model::{Bitrate, MediaTime};
+
+/// Decides when each packet of one peer connection leaves.
+///
+/// Packets leave in the order of their classes. Audio never waits. The others leave in quanta of
+/// three packets, one run of generic segmentation offload, at a multiple of the target: a fraction
+/// of a frame's interval is left for what comes late. `T` is the packet; the pacer only stores it.
+///
+/// A probe takes what is queued, one packet at a time at its own rate, and asks for padding where
+/// there is nothing.
+#[derive(Debug)]
+pub struct Pacer<T> {
+    audio: VecDeque<Queued<T>>,
+    audio_retransmissions: VecDeque<Queued<T>>,
+    video_retransmissions: VecDeque<Queued<T>>,
+    video: VideoQueue<T>,
+    probes: VecDeque<RunningProbe>,
+    rate: PacingRate,
+    quantum: Quantum,
+    /// The departure time that the newest packet was given.
+    stamp: MediaTime,
+}
+
+/// A packet that waits, and its bytes on the wire.
+#[derive(Debug)]
+pub(super) struct Queued<T> {
+    pub(super) bytes: u32,
+    pub(super) item: T,
+}
+
+/// The order in which packets leave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PacketClass {
+    /// Audio and RTCP. They leave at once.
+    Audio,
+    /// Audio that is sent again.
+    AudioRetransmission,
+    /// Video that is sent again.
+    VideoRetransmission,
+    /// Video.
+    Video(FramePart),
+}
+
+/// Where in a frame a video packet is. The pacer drops whole frames only.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FramePart {
+    /// The first packet of a keyframe.
+    KeyframeStart,
+    /// The first packet of another frame.
+    FrameStart,
+    /// A further packet of the same frame.
+    Continuation,
+}
+
+/// What became of a packet that was pushed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use = "a keyframe may have to be asked for"]
+pub enum Pushed {
+    /// It waits for its turn.
+    Queued,
+    /// It was dropped: its queue is full, or its frame cannot be decoded without frames that were
+    /// dropped.
+    Dropped,
+    /// Too much video was queued, so it was dropped with all frames up to the next keyframe. The
+    /// encoder must make one.
+    NeedsKeyframe,
+}
+
+/// How fast packets leave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PacingRate {
+    /// The target of the estimator.
+    pub target: Bitrate,
+    /// How far above it packets leave.
+    pub pacing: Pacing,
+}
+
+/// How far above its target a peer sends while it sends.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Pacing {
+    /// 2.5 times the target: the path carries more than is sent.
+    Ample,
+    /// 1.5 times the target: a faster burst would fill the queue at the bottleneck.
+    Limited,
+    /// As `Limited`, one packet at a time: that queue overflows.
+    Shallow,
+}
+
+/// What leaves.
+#[derive(Debug)]
+pub struct Release<T> {
+    /// The packet, or a request for padding.
+    pub content: Content<T>,
+    /// The departure time for [`super::SentPacket::at`]. Packets that leave within a millisecond
+    /// have the same, so that the estimator sees a quantum as one group of packets.
+    pub at: MediaTime,
+    /// The probe that it belongs to.
+    pub cluster: Option<ClusterId>,
+}
+
+/// A packet, or a request for padding.
+#[derive(Debug)]
+pub enum Content<T> {
+    /// A packet that was pushed.
+    Packet(T),
+    /// A packet of padding is to be sent, of so many bytes on the wire. If it has another size,
+    /// tell it by [`Pacer::on_padding_sent`].
+    Padding(u32),
+}
+
+#[derive(Debug)]
+struct RunningProbe {
+    cluster: ProbeCluster,
+    sent_bytes: u32,
+    sent_packets: u32,
+}
+
+impl RunningProbe {
+    const fn is_complete(&self) -> bool {
+        self.sent_bytes >= self.cluster.bytes && self.sent_packets >= self.cluster.packets
+    }
+}
+
+/// The packets that left last, and what follows from them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Quantum {
+    started_at: MediaTime,
+    packets: u32,
+    bytes: u32,
+    /// When the next one may leave.
+    ends_at: MediaTime,
+    /// The bytes of padding that was asked for last.
+    padding: u32,
+}
+
+/// The most video that waits, counted at the target rate. A second of a full queue helps nobody:
+/// what comes out is late.
+const MAX_QUEUED_VIDEO: Duration = Duration::from_millis(350);
+
+/// The packets that leave together. `transport` sends so many in one system call.
+const QUANTUM_PACKETS: u32 = 3;
+
+/// How long a quantum takes further packets: those of one frame are pushed one after another.
+const QUANTUM_SPAN: Duration = Duration::from_millis(1);
+
+/// The most packets in a queue of audio or of retransmissions: half a second of 1000 packets.
+const MAX_QUEUED_PACKETS: usize = 512;
+
+/// The most probes that wait.
+const MAX_PROBES: usize = 4;
+
+/// The bytes of a padding packet on the wire. Five of full size are 340 ms of queue at 150 kbit/s.
+const PADDING_BYTES: (u32, u32) = (264, 1264);
+
+impl<T> Pacer<T> {
+    /// A pacer without packets.
+    pub fn new(rate: PacingRate) -> Self {
+        Self {
+            audio: VecDeque::new(),
+            audio_retransmissions: VecDeque::new(),
+            video_retransmissions: VecDeque::new(),
+            video: VideoQueue::default(),
+            probes: VecDeque::new(),
+            rate,
+            quantum: Quantum::default(),
+            stamp: MediaTime::default(),
+        }
+    }
+
+    /// Sets how fast packets leave from the next quantum on.
+    pub const fn set_rate(&mut self, rate: PacingRate) {
+        self.rate = rate;
+    }
+
+    /// Adds a packet of so many bytes on the wire.
+    pub fn push(&mut self, class: PacketClass, bytes: u32, item: T) -> Pushed {
+        let queued = Queued { bytes, item };
+        let queue = match class {
+            PacketClass::Audio => &mut self.audio,
+            PacketClass::AudioRetransmission => &mut self.audio_retransmissions,
+            PacketClass::VideoRetransmission => &mut self.video_retransmissions,
+            PacketClass::Video(part) => {
+                let target = self.rate.target.as_bps() as f64;
+                let most = (target * MAX_QUEUED_VIDEO.as_secs_f64() / 8.0) as u64;
+                return self.video.push(part, queued, most);
+            }
+        };
+        if queue.len() >= MAX_QUEUED_PACKETS {
+            return Pushed::Dropped;
+        }
+        queue.push_back(queued);
+        Pushed::Queued
+    }
+
+    /// Adds a probe. It is dropped if several wait already.
+    pub fn push_probe(&mut self, cluster: ProbeCluster) {
+        if self.probes.len() < MAX_PROBES {
+            self.probes.push_back(RunningProbe { cluster, sent_bytes: 0, sent_packets: 0 });
+        }
+    }
+
+    /// Returns what leaves now; to be called until it returns nothing.
+    pub fn poll(&mut self, now: MediaTime) -> Option<Release<T>> {
+        if let Some(audio) = self.audio.pop_front() {
+            // A probe measures all that leaves during it.
+            let has_begun = self.probes.front().is_some_and(|probe| probe.sent_packets > 0);
+            let cluster = if has_begun { self.count_in_probe(audio.bytes) } else { None };
+            let at = self.stamped(now);
+            return Some(Release { content: Content::Packet(audio.item), at, cluster });
+        }
+        // Not earlier: the size of its last padding may have been corrected.
+        if self.probes.front().is_some_and(RunningProbe::is_complete) {
+            self.probes.pop_front();
+        }
+        if self.probes.is_empty() { self.poll_media(now) } else { self.poll_probe(now) }
+    }
+
+    /// When [`Self::poll`] returns something, which may be in the past; `None` while nothing waits.
+    pub fn poll_timeout(&self) -> Option<MediaTime> {
+        if !self.audio.is_empty() {
+            return Some(MediaTime::default());
+        }
+        let probes = self.probes.iter().any(|probe| !probe.is_complete());
+        let waits = probes || !self.is_media_empty();
+        waits.then_some(self.quantum.ends_at)
+    }
+
+    /// How long the queued video takes at the target rate, without what belongs to a keyframe.
+    pub fn queued_video(&self) -> Duration {
+        time_to_send(self.video.delta_bytes(), self.rate.target.as_bps() as f64)
+    }
+
+    /// Corrects the bytes of the padding that was asked for last.
+    pub fn on_padding_sent(&mut self, bytes: u32) {
+        let asked = std::mem::take(&mut self.quantum.padding);
+        if let Some(probe) = self.probes.front_mut().filter(|_| asked > 0) {
+            probe.sent_bytes = (probe.sent_bytes + bytes).saturating_sub(asked);
+            let rate = probe.cluster.rate.as_bps() as f64;
+            self.quantum.ends_at = self.quantum.started_at + time_to_send(bytes.into(), rate);
+        }
+    }
+
+    /// The next packets of a quantum, in the order of their classes.
+    fn poll_media(&mut self, now: MediaTime) -> Option<Release<T>> {
+        let may_start = now >= self.quantum.ends_at;
+        let may_continue = self.quantum.packets < self.rate.pacing.quantum_packets()
+            && now.since(self.quantum.started_at) < QUANTUM_SPAN;
+        if !may_start && !may_continue {
+            return None;
+        }
+        let queued = self.pop_media()?;
+        if may_start {
+            self.quantum = Quantum { started_at: now, ..Quantum::default() };
+        }
+        self.count_in_quantum(queued.bytes, self.rate.bps());
+        let at = self.stamped(now);
+        Some(Release { content: Content::Packet(queued.item), at, cluster: None })
+    }
+
+    /// The next packet of the probe at the head: one that waits, or padding.
+    fn poll_probe(&mut self, now: MediaTime) -> Option<Release<T>> {
+        if now < self.quantum.ends_at {
+            return None;
+        }
+        let cluster = self.probes.front()?.cluster;
+        let (bytes, content, padding) = match self.pop_media() {
+            Some(queued) => (queued.bytes, Content::Packet(queued.item), 0),
+            None => {
+                let (least, most) = PADDING_BYTES;
+                let bytes = (cluster.bytes / cluster.packets.max(1)).clamp(least, most);
+                (bytes, Content::Padding(bytes), bytes)
+            }
+        };
+        self.quantum = Quantum { started_at: now, padding, ..Quantum::default() };
+        self.count_in_quantum(bytes, cluster.rate.as_bps() as f64);
+        // A probe is no group of its own: each packet has its own departure time.
+        self.stamp = self.stamp.max(now);
+        let cluster = self.count_in_probe(bytes);
+        Some(Release { content, at: self.stamp, cluster })
+    }
+
+    fn pop_media(&mut self) -> Option<Queued<T>> {
+        let retransmitted = || self.video_retransmissions.pop_front();
+        let first = self.audio_retransmissions.pop_front().or_else(retransmitted);
+        first.or_else(|| self.video.pop())
+    }
+
+    fn is_media_empty(&self) -> bool {
+        self.audio_retransmissions.is_empty()
+            && self.video_retransmissions.is_empty()
+            && self.video.is_empty()
+    }
+
+    fn count_in_quantum(&mut self, bytes: u32, bps: f64) {
+        let quantum = &mut self.quantum;
+        quantum.packets += 1;
+        quantum.bytes += bytes;
+        quantum.ends_at = quantum.started_at + time_to_send(quantum.bytes.into(), bps);
+    }
+
+    /// Counts a packet as part of the probe at the head.
+    fn count_in_probe(&mut self, bytes: u32) -> Option<ClusterId> {
+        let probe = self.probes.front_mut()?;
+        probe.sent_bytes += bytes;
+        probe.sent_packets += 1;
+        Some(probe.cluster.id)
+    }
+
+    fn stamped(&mut self, now: MediaTime) -> MediaTime {
+        if now.since(self.stamp) >= QUANTUM_SPAN {
+            self.stamp = now;
+        }
+        self.stamp
+    }
+}
+
+impl PacingRate {
+    fn bps(self) -> f64 {
+        let factor = match self.pacing {
+            Pacing::Ample => 2.5,
+            Pacing::Limited | Pacing::Shallow => 1.5,
+        };
+        self.target.as_bps() as f64 * factor
+    }
+}
+
+impl Pacing {
+    const fn quantum_packets(self) -> u32 {
+        match self {
+            Self::Ample | Self::Limited => QUANTUM_PACKETS,
+            Self::Shallow => 1,
+        }
+    }
+}
+
+/// The time that so many bytes take at a rate; at most a second.
+fn time_to_send(bytes: u64, bps: f64) -> Duration {
+    Duration::from_secs_f64((bytes as f64 * 8.0 / bps.max(1.0)).min(1.0))
+}
+
+#[cfg(test)]
+mod tests;
