@@ -2,6 +2,7 @@
 
 mod audio;
 mod h264;
+mod half_scaler;
 mod keyframe_pacer;
 mod opus;
 mod video;
@@ -10,4 +11,4 @@ pub use audio::AudioEncoder;
 pub use h264::{EncodeError, EncodedFrame, H264Encoder};
 pub use keyframe_pacer::{KEYFRAME_SPACING, KeyframePacer};
 pub use opus::OpusEncoder;
-pub use video::{VideoEncoder, VideoSettings, default_target};
+pub use video::{VideoEncoder, VideoSettings};

@@ -9,10 +9,13 @@ use std::{
     time::Duration,
 };
 
-use super::{EncodeError, H264Encoder, KeyframePacer};
+use super::{
+    EncodeError, H264Encoder, KeyframePacer,
+    half_scaler::{HalfScaler, scaled},
+};
 use crate::{
     media::{self, EncodedVideo, Fanout, Slot, Stop, TeeGuard, VideoFrame, Worker, now},
-    model::{Bitrate, Layer, Media, MediaSourceStats, MediaTime, Size},
+    model::{Bitrate, Layer, Media, MediaSourceStats, MediaTime, Size, usual_bitrate},
     supervision::Panicked,
 };
 
@@ -24,32 +27,21 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 pub struct VideoSettings {
     /// The layer.
     pub layer: Layer,
-    /// The expected frames per second.
+    /// The expected frames per second of the source.
     pub fps: u32,
-    /// The target bitrate; `None` for the [`default_target`] of the actual size and frame rate.
+    /// The target bitrate; `None` for the [`usual_bitrate`] of the actual size and frame rate.
     pub target: Option<Bitrate>,
-}
-
-/// The bitrate at which a moving face looks good: 1.5 Mbit/s for 1280x720@30, 600 kbit/s for
-/// 640x360@30, 150 kbit/s for 320x180@15.
-///
-/// Bits per pixel fall with the number of pixels: rate = 1.5 Mbit/s × (pixels per second ÷ those
-/// of 1280x720@30)^0.66, clamped to 50 kbit/s to 6 Mbit/s.
-pub fn default_target(size: Size, fps: u32) -> Bitrate {
-    let pixels = f64::from(size.width) * f64::from(size.height) * f64::from(fps.max(1));
-    let share = pixels / (1280.0 * 720.0 * 30.0);
-    let bps = (1_500_000.0 * share.powf(0.66)).clamp(50_000.0, 6_000_000.0);
-    Bitrate::from_kbps((bps / 10_000.0).round() as u64 * 10)
 }
 
 /// Encodes one layer on its own thread, until dropped.
 ///
 /// Frames come from a slot, so a slow encoder skips to the newest. Without subscribers nothing is
 /// encoded and no encoder is kept; the first frame after that is an IDR.
-/// [`KeyframePacer`] limits the requested keyframes. The encoded size is that of the frames.
+/// [`KeyframePacer`] limits the requested keyframes. Size and frame rate are those of the layer:
+/// frames are scaled by the first encoder that needs them, once for all.
 #[derive(Debug)]
 pub struct VideoEncoder {
-    /// Bits per second; 0 for [`default_target`].
+    /// Bits per second; 0 for [`usual_bitrate`].
     target: Arc<AtomicU64>,
     counters: Arc<EncoderCounters>,
     /// Counts the frames that the encoder was too slow for.
@@ -179,6 +171,8 @@ struct LayerEncoder {
     out: Fanout<EncodedVideo>,
     encoder: Option<H264Encoder>,
     pacer: KeyframePacer,
+    thinner: FrameThinner,
+    scalers: [HalfScaler; 2],
     frame_rate: FrameRateMeter,
     counters: Arc<EncoderCounters>,
 }
@@ -189,22 +183,39 @@ impl LayerEncoder {
         out: Fanout<EncodedVideo>,
         counters: Arc<EncoderCounters>,
     ) -> Self {
-        let (target, frame_rate) = (settings.target, FrameRateMeter::new(settings.fps));
-        let pacer = KeyframePacer::default();
-        Self { settings, target, out, encoder: None, pacer, frame_rate, counters }
+        Self {
+            settings,
+            target: settings.target,
+            out,
+            encoder: None,
+            pacer: KeyframePacer::default(),
+            thinner: FrameThinner::new(settings.layer, settings.fps),
+            scalers: Default::default(),
+            frame_rate: FrameRateMeter::new(settings.layer.fps(settings.fps)),
+            counters,
+        }
     }
 
-    /// Encodes and publishes the frame if there is a subscriber. Returns whether it was published.
+    /// Scales, encodes and publishes the frame if there is a subscriber, unless the layer has fewer
+    /// frames than the source. Returns whether it was published.
     fn encode(&mut self, frame: &VideoFrame, now: MediaTime) -> Result<bool, EncodeError> {
         if self.out.subscribers() == 0 {
             self.encoder = None;
             return Ok(false);
         }
+        if !self.thinner.takes(frame.time) {
+            return Ok(false);
+        }
+        let frame = scaled(frame, self.settings.layer.size(frame.size), &mut self.scalers);
+        self.encode_scaled(&frame, now)
+    }
+
+    fn encode_scaled(&mut self, frame: &VideoFrame, now: MediaTime) -> Result<bool, EncodeError> {
         if self.out.take_keyframe_request() {
             self.pacer.request();
         }
         let measured = self.frame_rate.record(frame.time);
-        let default = default_target(frame.size, self.frame_rate.rounded_fps());
+        let default = usual_bitrate(frame.size, self.frame_rate.rounded_fps());
         let target = self.target.unwrap_or(default);
         let (encoder, is_new) = match self.encoder.take().filter(|old| old.size() == frame.size) {
             Some(encoder) => (self.encoder.insert(encoder), false),
@@ -234,6 +245,33 @@ impl LayerEncoder {
         self.out.publish(EncodedVideo::new(layer, time, size, encoded.is_key, encoded.data));
         self.counters.record(encoded.is_key, size, target);
         Ok(true)
+    }
+}
+
+/// Leaves out frames for a layer that has fewer of them than its source.
+struct FrameThinner {
+    /// The least time between two frames.
+    spacing: Duration,
+    last: Option<MediaTime>,
+}
+
+impl FrameThinner {
+    fn new(layer: Layer, fps: u32) -> Self {
+        // Three quarters: the frames of a camera come earlier and later than they should.
+        let spacing = match layer.fps(fps) {
+            few if few < fps => Duration::from_millis(750) / few.max(1),
+            _ => Duration::ZERO,
+        };
+        Self { spacing, last: None }
+    }
+
+    /// Whether the frame captured at that time is encoded.
+    fn takes(&mut self, time: MediaTime) -> bool {
+        let takes = self.last.is_none_or(|last| time < last || time.since(last) >= self.spacing);
+        if takes {
+            self.last = Some(time);
+        }
+        takes
     }
 }
 
@@ -360,6 +398,29 @@ mod tests {
     }
 
     #[test]
+    fn each_layer_has_its_size_and_its_frame_rate() {
+        let (source, mut frames) = (Size::new(640, 360), vec![]);
+        for layer in Layer::ALL {
+            let out = Fanout::default();
+            let mut subscription = out.subscribe(40);
+            let target = Some(Bitrate::from_kbps(4000));
+            let settings = VideoSettings { layer, target, ..SETTINGS };
+            let mut encoder = LayerEncoder::new(settings, out, Arc::default());
+            for n in 0..30 {
+                let mut frame = test_frame(n, source, 30);
+                // A camera is up to 6 ms early or late.
+                let jitter = Duration::from_millis([0, 6, 2][n as usize % 3]);
+                frame.time = frame.time + jitter;
+                encoder.encode(&frame, frame.time).unwrap();
+            }
+            let made: Vec<_> = std::iter::from_fn(|| subscription.try_recv()).collect();
+            assert!(made.iter().all(|one| (one.layer, one.size) == (layer, layer.size(source))));
+            frames.push((made[0].size.width, made.len()));
+        }
+        assert_eq!(frames, [(160, 15), (320, 30), (640, 30)]);
+    }
+
+    #[test]
     fn a_failure_is_reported_once_and_the_next_frame_is_encoded() {
         let (tee, out) = (Tee::default(), Fanout::default());
         let mut subscription = out.subscribe(8);
@@ -421,15 +482,5 @@ mod tests {
         assert!(slow.iter().all(|fps| (9.0..25.0).contains(fps)), "{slow:?}");
         assert!((slow.last().unwrap() - 10.0).abs() < 0.6, "{slow:?}");
         assert_eq!(rates(&mut meter, &mut [60_000].into_iter()), [0.0; 0]);
-    }
-
-    #[test]
-    fn the_default_targets_of_three_layers_are_those_documented() {
-        let kbps =
-            |width, height, fps| default_target(Size::new(width, height), fps).as_bps() / 1000;
-        assert_eq!(kbps(1280, 720, 30), 1500);
-        assert_eq!(kbps(640, 360, 30), 600);
-        assert_eq!(kbps(320, 180, 15), 150);
-        assert_eq!((kbps(16, 16, 1), kbps(3840, 2160, 60)), (50, 6000));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
 };
 
 use crate::model::{MediaTime, Size};
@@ -21,6 +21,7 @@ pub struct VideoFrame {
     /// The capture time of a local frame, the playout time of a received one.
     pub time: MediaTime,
     data: Arc<Vec<u8>>,
+    half: Arc<OnceLock<Self>>,
 }
 
 impl VideoFrame {
@@ -30,7 +31,13 @@ impl VideoFrame {
     /// If `data` is not [`Size::i420_bytes`] long, which is a bug of the caller.
     pub fn new(size: Size, time: MediaTime, data: Arc<Vec<u8>>) -> Self {
         assert_eq!(data.len(), size.i420_bytes(), "an I420 frame of {size}");
-        Self { size, time, data }
+        Self { size, time, data, half: Arc::default() }
+    }
+
+    /// The frame at about half of its width and height: the first caller scales it, all others wait
+    /// for that and share the result.
+    pub fn half(&self, scale: impl FnOnce(&Self) -> Self) -> &Self {
+        self.half.get_or_init(|| scale(self))
     }
 
     /// The luma plane, `width × height` bytes.

@@ -123,20 +123,6 @@ impl fmt::Display for Size {
     }
 }
 
-/// A simulcast layer: the same video at one of three qualities (the usual names of RFC 8853).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
-pub enum Layer {
-    /// A quarter of the captured width.
-    #[serde(rename = "q")]
-    Quarter,
-    /// Half of the captured width.
-    #[serde(rename = "h")]
-    Half,
-    /// The captured size.
-    #[serde(rename = "f")]
-    Full,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
