@@ -93,7 +93,7 @@ impl<T: Keyframe> Fanout<T> {
         queues.push_front(Arc::downgrade(&queue));
         drop(queues);
         self.request_keyframe();
-        Subscription { queue, shared: Arc::clone(&self.shared) }
+        Subscription { queue, shared: Arc::clone(&self.shared), is_successor: false }
     }
 
     /// Queues the frame for every subscriber; never waits. A subscriber whose queue is full loses
@@ -195,6 +195,7 @@ impl<T: Keyframe> State<T> {
 pub struct Subscription<T> {
     queue: Arc<Queue<T>>,
     shared: Arc<Shared<T>>,
+    is_successor: bool,
 }
 
 impl<T: Keyframe> Subscription<T> {
@@ -236,6 +237,18 @@ impl<T: Keyframe> Subscription<T> {
         if newest.is_none() {
             self.request_keyframe();
         }
+    }
+
+    /// Marks it as the successor of the subscription that its consumer has: that one goes on until
+    /// the first frame of this one, a keyframe, so that nothing is missing between them.
+    #[must_use]
+    pub fn as_successor(self) -> Self {
+        Self { is_successor: true, ..self }
+    }
+
+    /// Whether it is to continue an earlier subscription, see [`Self::as_successor`].
+    pub fn is_successor(&self) -> bool {
+        self.is_successor
     }
 
     /// Frames that this subscriber missed because it lagged or waited for a keyframe.

@@ -155,7 +155,9 @@ impl Connection {
     /// continue. Media of another kind than the source's is a bug of the caller, and stops it too.
     ///
     /// Frames are sent while the connection is connected and the negotiated direction sends.
-    /// Sending starts at a keyframe, which is requested whenever one is needed.
+    /// Sending starts at a keyframe, which is requested whenever one is needed. A subscription that
+    /// is marked [as successor](Subscription::as_successor) takes over at its first keyframe, and
+    /// the one before is sent until then: so a layer changes without a gap.
     pub fn send(&self, source: Source, media: Option<SourceMedia>) {
         match (&self.sources[source], media) {
             (SourceSlot::Video(slot), Some(SourceMedia::Video(frames))) => slot.set(Some(frames)),
@@ -174,6 +176,15 @@ impl Connection {
     /// Sets the video of the camera, see [`Self::send`].
     pub fn send_video(&self, frames: Option<Subscription<EncodedVideo>>) {
         self.send(Source::Camera, frames.map(SourceMedia::Video));
+    }
+
+    /// Where the video of a source is handed over, for a task that changes it without this handle;
+    /// `None` for a source of audio. See [`Self::send`].
+    pub fn video_slot(&self, source: Source) -> Option<Arc<SubscriptionSlot<EncodedVideo>>> {
+        match &self.sources[source] {
+            SourceSlot::Video(slot) => Some(Arc::clone(slot)),
+            SourceSlot::Audio(_) => None,
+        }
     }
 
     /// Sets the audio of the microphone, see [`Self::send`].

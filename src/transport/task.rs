@@ -354,6 +354,7 @@ fn negotiated_transceiver(
         track: Arc::clone(&track.track),
         ssrc: track.stream.ssrc,
         sequence: track.sequence,
+        last_timestamp: None,
         clock: Arc::clone(&track.stream.clock),
         active_payload_type: active_payload_type.subscribe(),
         keyframes: track.stream.keyframes.clone(),

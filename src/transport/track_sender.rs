@@ -28,6 +28,8 @@ pub(super) trait RtpMedia: Keyframe + Send + Sync + 'static {
     fn payloads(&self) -> &[Bytes];
     /// Whether the last packet has the marker bit.
     const MARKER: bool;
+    /// Whether each frame needs another timestamp than the one before it.
+    const HAS_OWN_TIMESTAMP: bool;
 }
 
 impl RtpMedia for EncodedVideo {
@@ -41,6 +43,9 @@ impl RtpMedia for EncodedVideo {
 
     /// It marks the end of the access unit (RFC 6184, section 5.1).
     const MARKER: bool = true;
+
+    /// A receiver joins packets with the same timestamp to one access unit.
+    const HAS_OWN_TIMESTAMP: bool = true;
 }
 
 impl RtpMedia for EncodedAudio {
@@ -55,6 +60,9 @@ impl RtpMedia for EncodedAudio {
     /// It would mark the begin of a talkspurt (RFC 7587, section 4.1), but this program sends
     /// silence too.
     const MARKER: bool = false;
+
+    /// A new source restarts the count of samples.
+    const HAS_OWN_TIMESTAMP: bool = false;
 }
 
 /// Sends one track of a connection.
@@ -66,6 +74,8 @@ pub(super) struct TrackSender {
     /// The next packet's sequence number. It is continuous for the life of the connection, whatever
     /// the source: otherwise the receiver's replay protection takes new packets for old ones.
     pub(super) sequence: u16,
+    /// The timestamp of the last frame that was sent.
+    pub(super) last_timestamp: Option<u32>,
     /// The stream's clock.
     pub(super) clock: Arc<SendClock>,
     /// The negotiated payload type while packets may be sent, else `None`.
@@ -81,7 +91,7 @@ impl TrackSender {
     /// Sends the frames of the source until the connection ends. A stalled connection stalls only
     /// this task: its subscription overflows and continues at a keyframe.
     pub(super) async fn run<T: RtpMedia>(mut self, source: Arc<SubscriptionSlot<T>>) {
-        let mut subscription: Option<Subscription<T>> = None;
+        let mut frames = Feed::default();
         // Whether frames are skipped until one at which a decoder can start.
         let mut awaits_keyframe = true;
         let mut keyframe_wanted = false;
@@ -91,7 +101,7 @@ impl TrackSender {
                 // A replaced subscription comes first, so that frames of the old one that already
                 // wait are not sent.
                 biased;
-                latest = source.next() => subscription = latest,
+                latest = source.next() => frames.replace(latest),
                 changed = self.active_payload_type.changed() => {
                     if changed.is_err() {
                         return;
@@ -100,14 +110,12 @@ impl TrackSender {
                     keyframe_wanted = self.active_payload_type.borrow().is_some();
                 }
                 () = self.keyframes.requested(), if !keyframe_wanted => keyframe_wanted = true,
-                () = sleep_until(next_request), if keyframe_wanted && subscription.is_some() => {
+                () = sleep_until(next_request), if keyframe_wanted && frames.current.is_some() => {
                     keyframe_wanted = false;
                     next_request = Instant::now() + KEYFRAME_REQUEST_INTERVAL;
-                    if let Some(subscription) = &subscription {
-                        subscription.request_keyframe();
-                    }
+                    frames.request_keyframe();
                 }
-                frame = next_frame(&mut subscription) => {
+                frame = frames.next() => {
                     let Some(payload_type) = *self.active_payload_type.borrow() else { continue };
                     awaits_keyframe = awaits_keyframe && !frame.is_keyframe();
                     if !awaits_keyframe && self.send(&*frame, payload_type).await.is_err() {
@@ -119,7 +127,7 @@ impl TrackSender {
     }
 
     async fn send<T: RtpMedia>(&mut self, frame: &T, payload_type: u8) -> Result<(), Closed> {
-        let timestamp = frame.timestamp(&self.clock);
+        let timestamp = self.timestamp(frame);
         let payloads = frame.payloads();
         for (index, payload) in payloads.iter().enumerate() {
             let header = rtp::Header {
@@ -136,6 +144,63 @@ impl TrackSender {
             self.track.write_rtp(packet).await.map_err(|_| Closed)?;
         }
         Ok(())
+    }
+
+    /// The RTP timestamp of a frame. Two layers encode the same picture at different moments: after
+    /// a change of layer a frame may be as old as the last one of the layer before, or older. It
+    /// then gets the next free timestamp.
+    fn timestamp<T: RtpMedia>(&mut self, frame: &T) -> u32 {
+        let mut timestamp = frame.timestamp(&self.clock);
+        if T::HAS_OWN_TIMESTAMP
+            && let Some(last) = self.last_timestamp
+            && timestamp.wrapping_sub(last.wrapping_add(1)) > u32::MAX / 2
+        {
+            timestamp = last.wrapping_add(1);
+        }
+        self.last_timestamp = Some(timestamp);
+        timestamp
+    }
+}
+
+/// The frames of a sender.
+struct Feed<T> {
+    current: Option<Subscription<T>>,
+    /// Takes over from the current one with its first frame, a keyframe.
+    successor: Option<Subscription<T>>,
+}
+
+impl<T> Default for Feed<T> {
+    fn default() -> Self {
+        Self { current: None, successor: None }
+    }
+}
+
+impl<T: Keyframe> Feed<T> {
+    fn replace(&mut self, latest: Option<Subscription<T>>) {
+        match latest {
+            Some(next) if next.is_successor() && self.current.is_some() => {
+                self.successor = Some(next);
+            }
+            latest => *self = Self { current: latest, successor: None },
+        }
+    }
+
+    fn request_keyframe(&self) {
+        if let Some(subscription) = self.successor.as_ref().or(self.current.as_ref()) {
+            subscription.request_keyframe();
+        }
+    }
+
+    /// The next frame; pending for ever without a subscription. Cancel safe.
+    async fn next(&mut self) -> Arc<T> {
+        tokio::select! {
+            biased;
+            frame = next_frame(&mut self.successor) => {
+                self.current = self.successor.take();
+                frame
+            }
+            frame = next_frame(&mut self.current) => frame,
+        }
     }
 }
 

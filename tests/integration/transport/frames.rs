@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use quintet::{
     media::{self, EncodedAudio, EncodedVideo, Fanout, RtpPacket},
-    model::{Layer, Size},
+    model::{Layer, MediaTime, Size},
 };
 use tokio::sync::mpsc;
 
@@ -13,6 +13,17 @@ use super::pair::guarded;
 
 /// A frame of synthetic NAL units that is identified by `number` in its slice.
 pub(crate) fn frame(number: u32, is_key: bool, slice_bytes: usize) -> EncodedVideo {
+    let data = access_unit(number, is_key, slice_bytes);
+    EncodedVideo::new(Layer::Full, media::now(), Size::new(320, 180), is_key, data.into())
+}
+
+/// A short frame of another layer, captured at that time.
+pub(crate) fn frame_at(time: MediaTime, number: u32, is_key: bool) -> EncodedVideo {
+    let data = access_unit(number, is_key, 100);
+    EncodedVideo::new(Layer::Half, time, Size::new(160, 90), is_key, data.into())
+}
+
+fn access_unit(number: u32, is_key: bool, slice_bytes: usize) -> Vec<u8> {
     let mut data = vec![];
     if is_key {
         data.extend_from_slice(&[0, 0, 0, 1, 0x67, 0x42, 0xe0, 0x1f, 0, 0, 0, 1, 0x68, 0xce, 1]);
@@ -20,7 +31,7 @@ pub(crate) fn frame(number: u32, is_key: bool, slice_bytes: usize) -> EncodedVid
     data.extend_from_slice(&[0, 0, 0, 1, if is_key { 0x65 } else { 0x41 }]);
     data.extend(number.to_be_bytes().map(|byte| byte | 0x80));
     data.resize(data.len() + slice_bytes, 0xab);
-    EncodedVideo::new(Layer::Full, media::now(), Size::new(320, 180), is_key, data.into())
+    data
 }
 
 /// An audio packet that is identified by `number` in its payload.

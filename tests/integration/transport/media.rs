@@ -17,7 +17,7 @@ use quintet::{
 };
 
 use super::{
-    frames::{audio_packet, frame, keyframe_request, nal_units, next_frame, reassemble},
+    frames::{audio_packet, frame, frame_at, keyframe_request, nal_units, next_frame, reassemble},
     pair::{Endpoint, Pair, audio_video, guarded},
     stats::outbound,
 };
@@ -125,6 +125,45 @@ async fn sequence_numbers_continue_when_the_source_is_replaced() {
     assert_eq!(reassemble(&after), nal_units(&frame(3, true, 100).data));
     let last = before.last().unwrap().sequence;
     assert_eq!(after[0].sequence, last.wrapping_add(1));
+}
+
+/// A layer changes at a keyframe of the new one, the old one goes on until then, and the receiver
+/// sees one stream: no gap in the sequence, and timestamps that rise.
+#[tokio::test]
+async fn a_change_of_layer_is_one_stream_for_the_receiver() {
+    let (full, half) = (Fanout::default(), Fanout::default());
+    let mut pair = Pair::connected(VIDEO, VIDEO).await;
+    pair.a.connection.send_video(Some(full.subscribe(8)));
+    full.publish(frame(1, true, 3000));
+    let mut track = track(&mut pair.b).await;
+    let mut packets = next_frame(&mut track.packets).await;
+    pair.a.connection.send_video(Some(half.subscribe(8).as_successor()));
+    keyframe_request(&half).await;
+    half.publish(frame(2, false, 100));
+    let last_of_full = frame(3, false, 100);
+    let same_picture = frame_at(last_of_full.time, 4, true);
+    let expected = nal_units(&last_of_full.data);
+    full.publish(last_of_full);
+    let third = next_frame(&mut track.packets).await;
+    assert_eq!(reassemble(&third), expected, "the old layer goes on until the keyframe");
+    packets.extend(third);
+    let expected = nal_units(&same_picture.data);
+    half.publish(same_picture);
+    let fourth = next_frame(&mut track.packets).await;
+    assert_eq!(reassemble(&fourth), expected);
+    packets.extend(fourth);
+    full.publish(frame(5, true, 100));
+    half.publish(frame(6, false, 100));
+    let sixth = next_frame(&mut track.packets).await;
+    assert_eq!(reassemble(&sixth), nal_units(&frame(6, false, 100).data), "the old one has ended");
+    packets.extend(sixth);
+    assert_eq!(full.subscribers(), 0);
+    for pair in packets.windows(2) {
+        assert_eq!(pair[1].sequence, pair[0].sequence.wrapping_add(1));
+        let rise = pair[1].timestamp.wrapping_sub(pair[0].timestamp);
+        assert_eq!(rise == 0, !pair[0].marker, "each frame has a timestamp of its own");
+        assert!(rise < 90_000 * 60, "and it is later: {rise}");
+    }
 }
 
 #[tokio::test]
