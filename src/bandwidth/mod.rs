@@ -5,11 +5,15 @@
 //!
 //! Rates are rates on the wire: with the headers of RTP, SRTP, UDP and IP.
 
+mod allocation;
 mod estimator;
 mod pacer;
 mod packets;
 mod video_queue;
 
+pub use allocation::{
+    AUDIO_WIRE_RATE, Allocation, LayerAllocator, ViewerState, video_share, wire_rate,
+};
 pub use estimator::{BandwidthEstimator, Estimate, LimitedBy};
 pub use pacer::{Content, FramePart, Pacer, Pacing, PacingRate, PacketClass, Pushed, Release};
 pub use packets::{ClusterId, FeedbackReport, PacketKind, PacketResult, ProbeCluster, SentPacket};

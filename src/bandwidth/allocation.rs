@@ -1,0 +1,241 @@
+//! Which peer gets which layer of a video, and how many bits each layer gets.
+//!
+//! Each layer is encoded once for all peers. So a peer on a slow path takes a smaller layer, and a
+//! layer's rate follows those of its peers that can carry it. None of the others is moved by a slow
+//! one.
+
+mod layer_target;
+mod viewer;
+
+use std::collections::BTreeMap;
+
+use self::{
+    layer_target::LayerTarget,
+    viewer::{LayerPoint, Viewer},
+};
+use super::Estimate;
+use crate::model::{Bitrate, Layer, LayerRates, MediaTime, Size};
+
+/// The rate of Opus with 40 kbit/s and 50 packets a second on the wire.
+pub const AUDIO_WIRE_RATE: Bitrate = Bitrate::from_kbps(66);
+
+/// The bytes of a packet's headers on the wire: UDP and IPv4, RTP with an extension, and the tag of
+/// SRTP.
+const HEADER_BYTES: u64 = 64;
+
+/// The bytes of a frame that one packet carries.
+const PAYLOAD_BYTES: u64 = 1150;
+
+/// The part of an estimate that is used. The rest is for what an encoder overshoots.
+const USED_SHARE: f64 = 0.95;
+
+/// The most of a peer's rate that is kept free for repeats.
+const MAX_REPEATS: f64 = 0.15;
+
+/// Chooses the layer of each peer and the target of each layer. `K` names a peer.
+///
+/// It is pure: the owner calls [`Self::update`] a few times a second, and performs the changes.
+/// Times must not go back.
+#[derive(Debug)]
+pub struct LayerAllocator<K> {
+    source: Size,
+    fps: u32,
+    /// The most that the user allows for a layer.
+    cap: Option<Bitrate>,
+    /// The highest layer that this computer can encode.
+    ceiling: Layer,
+    viewers: BTreeMap<K, Viewer>,
+    targets: [LayerTarget; 3],
+}
+
+/// What a peer may get and can carry.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct ViewerState {
+    /// The highest layer that is wanted; `None` while no video is.
+    pub limit: Option<Layer>,
+    /// The rate on the wire that its path has for the video, see [`video_share`]; `None` while that
+    /// is not measured, which counts as enough.
+    pub share: Option<Bitrate>,
+}
+
+/// What has changed. Everything else stays as it is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Allocation<K> {
+    /// The peers that get another layer from now on; `None` for no video.
+    pub layers: Vec<(K, Option<Layer>)>,
+    /// The layers with another target, without the headers of packets.
+    pub targets: Vec<(Layer, Bitrate)>,
+}
+
+/// The rate on the wire that a path has for video: its estimate without a reserve, the audio that
+/// is sent beside it, and what is sent again.
+pub fn video_share(estimate: &Estimate, audio: Bitrate) -> Bitrate {
+    let usable = estimate.target.as_bps() as f64 * USED_SHARE - audio.as_bps() as f64;
+    let repeats = estimate.loss.clamp(0.0, MAX_REPEATS);
+    Bitrate::from_bps((usable.max(0.0) * (1.0 - repeats)) as u64)
+}
+
+/// The rate on the wire of a video with that rate and frame rate.
+pub fn wire_rate(payload: Bitrate, fps: u32) -> Bitrate {
+    let fps = u64::from(fps.max(1));
+    let frame = (payload.as_bps() / 8 / fps).max(1);
+    let packets = frame.div_ceil(PAYLOAD_BYTES) * fps;
+    Bitrate::from_bps(payload.as_bps() + packets * HEADER_BYTES * 8)
+}
+
+/// The rate of a video without headers that needs at most `wire` on the wire.
+fn payload_rate(wire: Bitrate, fps: u32) -> Bitrate {
+    let headers = wire_rate(wire, fps).as_bps() - wire.as_bps();
+    Bitrate::from_bps(wire.as_bps().saturating_sub(headers))
+}
+
+impl<K: Ord + Copy> LayerAllocator<K> {
+    /// An allocator without peers, for a source of that size and frame rate. `cap` is the most that
+    /// the user allows for a layer.
+    pub fn new(source: Size, fps: u32, cap: Option<Bitrate>) -> Self {
+        Self {
+            source,
+            fps,
+            cap,
+            ceiling: Layer::Full,
+            viewers: BTreeMap::new(),
+            targets: Default::default(),
+        }
+    }
+
+    /// Sets the size and frame rate that the source really has.
+    pub fn set_source(&mut self, size: Size, fps: u32) {
+        (self.source, self.fps) = (size, fps);
+    }
+
+    /// Sets the highest layer that this computer can encode in time.
+    pub fn set_ceiling(&mut self, ceiling: Layer) {
+        self.ceiling = ceiling;
+    }
+
+    /// Adds a peer, or changes what it may get. [`Self::update`] tells its layer.
+    pub fn set_viewer(&mut self, key: K, state: ViewerState, now: MediaTime) {
+        self.viewers.entry(key).or_insert_with(|| Viewer::new(now)).set(state, now);
+    }
+
+    /// Removes a peer.
+    pub fn remove(&mut self, key: K) {
+        self.viewers.remove(&key);
+    }
+
+    /// The layer of a peer.
+    pub fn layer(&self, key: K) -> Option<Layer> {
+        self.viewers.get(&key)?.layer()
+    }
+
+    /// Whether a peer gets less than it wants because of its path.
+    pub fn is_limited_by_path(&self, key: K) -> bool {
+        self.viewers.get(&key).is_some_and(|one| one.layer() < one.limit().min(Some(self.ceiling)))
+    }
+
+    /// The rate on the wire that a peer could use at most.
+    pub fn desired(&self, key: K) -> Bitrate {
+        let limit = self.viewers.get(&key).and_then(Viewer::limit);
+        limit.map_or(Bitrate::default(), |limit| {
+            let layer = limit.min(self.ceiling);
+            wire_rate(self.rates(layer).max, layer.fps(self.fps))
+        })
+    }
+
+    /// Chooses again. The rates of layers rise with the time since the last call.
+    pub fn update(&mut self, now: MediaTime) -> Allocation<K> {
+        let points = Layer::ALL.map(|layer| self.point(layer));
+        let mut allocation = Allocation { layers: vec![], targets: vec![] };
+        let ceiling = self.ceiling;
+        for (key, viewer) in &mut self.viewers {
+            if viewer.choose(&points, ceiling, now) {
+                allocation.layers.push((*key, viewer.layer()));
+            }
+        }
+        for layer in Layer::ALL {
+            let wanted = self.wanted(layer);
+            let target = &mut self.targets[layer as usize];
+            if let Some(rate) = target.follow(wanted, now) {
+                allocation.targets.push((layer, rate));
+            }
+        }
+        allocation
+    }
+
+    /// What a layer needs on the wire now.
+    fn point(&self, layer: Layer) -> LayerPoint {
+        let (rates, fps) = (self.rates(layer), layer.fps(self.fps));
+        let wire = |rate| wire_rate(rate, fps);
+        let floor = floor(layer, rates);
+        let shared = match self.shared_rate(layer) {
+            Some(rate) => rate.clamp(floor, rates.usual),
+            None => floor,
+        };
+        let takers = self.takers(layer).count();
+        LayerPoint {
+            layer,
+            takers,
+            alone: wire(rates.min),
+            floor: wire(floor),
+            shared: wire(shared),
+        }
+    }
+
+    /// The target that a layer should have; `None` if nobody takes it.
+    fn wanted(&self, layer: Layer) -> Option<Bitrate> {
+        let (rates, fps) = (self.rates(layer), layer.fps(self.fps));
+        let rate =
+            |viewer: &Viewer| viewer.share().map_or(rates.usual, |share| payload_rate(share, fps));
+        let lowest = self.takers(layer).map(rate).min()?;
+        if self.takers(layer).count() == 1 {
+            return Some(lowest.clamp(rates.min, rates.max));
+        }
+        // More than usual only if it suits all: nobody loses the layer for it.
+        let shared = if lowest >= rates.usual { Some(lowest) } else { self.shared_rate(layer) };
+        let floor = floor(layer, rates);
+        Some(shared.unwrap_or(floor).clamp(floor, rates.max))
+    }
+
+    /// The rate that suits three quarters of the peers that could take a layer, at most the usual
+    /// one. `None` without such peers.
+    fn shared_rate(&self, layer: Layer) -> Option<Bitrate> {
+        let (rates, fps) = (self.rates(layer), layer.fps(self.fps));
+        let floor = floor(layer, rates);
+        let wants = |viewer: &&Viewer| viewer.limit() >= Some(layer);
+        let rate =
+            |viewer: &Viewer| viewer.share().map_or(rates.usual, |share| payload_rate(share, fps));
+        let able = self.viewers.values().filter(wants).map(rate).filter(|rate| *rate >= floor);
+        let mut able: Vec<_> = able.collect();
+        able.sort_unstable();
+        able.get(able.len().saturating_sub(1) / 4).map(|rate| rate.min(&rates.usual)).copied()
+    }
+
+    fn takers(&self, layer: Layer) -> impl Iterator<Item = &Viewer> {
+        self.viewers.values().filter(move |viewer| viewer.layer() == Some(layer))
+    }
+
+    fn rates(&self, layer: Layer) -> LayerRates {
+        let rates = layer.rates(self.source, self.fps);
+        let Some(cap) = self.cap else { return rates };
+        let [min, usual, max] = [rates.min, rates.usual, rates.max].map(|rate| rate.min(cap));
+        match layer {
+            // The user says what is usual for the whole picture.
+            Layer::Full => LayerRates { min, usual: cap, max: cap },
+            Layer::Half | Layer::Quarter => LayerRates { min, usual, max },
+        }
+    }
+}
+
+/// The least rate of a layer that several peers share. Who cannot carry it gets the next smaller
+/// layer; below the smallest there is none.
+fn floor(layer: Layer, rates: LayerRates) -> Bitrate {
+    match layer {
+        Layer::Quarter => rates.min,
+        Layer::Half | Layer::Full => {
+            rates.min.max(Bitrate::from_bps((rates.usual.as_bps() as f64 * 0.8) as u64))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,194 @@
+//! The layer of one peer over time.
+
+use std::time::Duration;
+
+use super::ViewerState;
+use crate::model::{Bitrate, Layer, MediaTime};
+
+/// What a layer needs on the wire.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LayerPoint {
+    pub(super) layer: Layer,
+    /// The peers that take it now.
+    pub(super) takers: usize,
+    /// If one peer alone takes it: its rate then follows that peer.
+    pub(super) alone: Bitrate,
+    /// At least, if several take it.
+    pub(super) floor: Bitrate,
+    /// With the peers that could take it now.
+    pub(super) shared: Bitrate,
+}
+
+/// A peer, and what it gets.
+#[derive(Debug)]
+pub(super) struct Viewer {
+    state: ViewerState,
+    layer: Option<Layer>,
+    begun: MediaTime,
+    /// The share, but rising slowly: a share far above it was proved by a probe.
+    slow_share: (Bitrate, MediaTime),
+    /// Since when each layer has fitted, with room.
+    fits_since: [Option<MediaTime>; 3],
+    went_up: Option<MediaTime>,
+    went_down: Option<MediaTime>,
+    /// How long after going down it does not go up.
+    hold: Duration,
+}
+
+/// The room that a share must have before a peer gets a higher layer.
+const UP_MARGIN: f64 = 1.2;
+
+/// How long it must have it.
+const UP_AFTER: Duration = Duration::from_secs(4);
+
+/// How much of what it needs a share must have to stay: the target of a layer follows no smaller
+/// fall either.
+const STAY_MARGIN: f64 = 0.95;
+
+/// How long a peer stays down, and at most if it keeps going up and down.
+const HOLD: Duration = Duration::from_secs(8);
+const MAX_HOLD: Duration = Duration::from_secs(32);
+
+/// Down again this soon after going up: it flaps.
+const FLAP: Duration = Duration::from_secs(10);
+
+/// How long the first probes take. Meanwhile the share is a guess, and the first picture is one of
+/// the middle layer.
+const START: Duration = Duration::from_secs(1);
+
+/// The factor above the slow share that only a probe reaches, and by which the slow share rises in a
+/// second: an estimate without probes rises by 8 % in a second.
+const PROVED: f64 = 1.3;
+const SLOW_RISE: f64 = 1.1;
+
+impl Viewer {
+    pub(super) fn new(now: MediaTime) -> Self {
+        Self {
+            state: ViewerState { limit: None, share: None },
+            layer: None,
+            begun: now,
+            slow_share: (Bitrate::default(), now),
+            fits_since: [None; 3],
+            went_up: None,
+            went_down: None,
+            hold: HOLD,
+        }
+    }
+
+    pub(super) fn set(&mut self, state: ViewerState, now: MediaTime) {
+        let share = state.share.unwrap_or_default();
+        if self.state.share.is_none() || self.state.limit.is_none() {
+            self.slow_share = (share, now);
+            self.begun = now;
+        }
+        if state.limit.is_none() {
+            self.went_down = None;
+        }
+        self.state = state;
+    }
+
+    pub(super) fn layer(&self) -> Option<Layer> {
+        self.layer
+    }
+
+    pub(super) fn limit(&self) -> Option<Layer> {
+        self.state.limit
+    }
+
+    pub(super) fn share(&self) -> Option<Bitrate> {
+        self.state.share
+    }
+
+    /// Chooses its layer. Returns whether it is another one.
+    pub(super) fn choose(
+        &mut self,
+        points: &[LayerPoint; 3],
+        ceiling: Layer,
+        now: MediaTime,
+    ) -> bool {
+        let before = self.layer;
+        let limit = self.state.limit.map(|limit| limit.min(ceiling));
+        self.layer = match self.state.share {
+            None => limit,
+            Some(share) => self.fitting(share, points, now).min(limit),
+        };
+        let hits_limit = before > limit;
+        if self.layer < before && !hits_limit {
+            let flaps = self.went_up.is_some_and(|up| now.since(up) < FLAP);
+            self.hold = if flaps { (2 * self.hold).min(MAX_HOLD) } else { HOLD };
+            self.went_down = Some(now);
+        } else if self.layer > before && (before.is_some() || self.went_down.is_some()) {
+            self.went_up = Some(now);
+        }
+        self.layer != before
+    }
+
+    /// The best layer that the share carries, with what hysteresis demands.
+    fn fitting(
+        &mut self,
+        share: Bitrate,
+        points: &[LayerPoint; 3],
+        now: MediaTime,
+    ) -> Option<Layer> {
+        let is_proved = self.follow_share(share, now);
+        let is_held = self.went_down.is_some_and(|down| now.since(down) < self.hold);
+        let is_first = self.layer.is_none() && !is_held;
+        let mut best = None;
+        for point in points {
+            let fits_with_room = self.note_fit(point, share, now);
+            let fits = if self.layer >= Some(point.layer) {
+                share.as_bps() as f64 >= self.needed_to_stay(point, now) * STAY_MARGIN
+            } else if is_first {
+                share.as_bps() as f64 >= self.needed_at_first(point, now)
+            } else {
+                let has_waited = fits_with_room.is_some_and(|at| now.since(at) >= UP_AFTER);
+                fits_with_room.is_some() && !is_held && (has_waited || is_proved)
+            };
+            if fits {
+                best = Some(point.layer);
+            }
+        }
+        best
+    }
+
+    /// Since when the share carries a layer with room to spare.
+    fn note_fit(
+        &mut self,
+        point: &LayerPoint,
+        share: Bitrate,
+        now: MediaTime,
+    ) -> Option<MediaTime> {
+        let has_room = share.as_bps() as f64 >= point.floor.as_bps() as f64 * UP_MARGIN;
+        let fits = has_room && (point.takers == 0 || share >= point.shared);
+        let since = &mut self.fits_since[point.layer as usize];
+        *since = fits.then(|| since.unwrap_or(now));
+        *since
+    }
+
+    fn needed_at_first(&self, point: &LayerPoint, now: MediaTime) -> f64 {
+        let is_starting = now.since(self.begun) < START && point.layer < Layer::Full;
+        let needed = match point.takers {
+            _ if is_starting => point.alone,
+            0 => point.floor,
+            _ => point.shared,
+        };
+        needed.as_bps() as f64
+    }
+
+    /// What it needs to take a layer. If it is alone there, the layer follows it.
+    fn needed_to_stay(&self, point: &LayerPoint, now: MediaTime) -> f64 {
+        let others = point.takers - usize::from(self.layer == Some(point.layer)).min(point.takers);
+        let is_starting = now.since(self.begun) < START && point.layer < Layer::Full;
+        let needed = if others == 0 || is_starting { point.alone } else { point.shared };
+        needed.as_bps() as f64
+    }
+
+    /// Returns whether the share is far above what it was lately.
+    fn follow_share(&mut self, share: Bitrate, now: MediaTime) -> bool {
+        let (slow, at) = self.slow_share;
+        let seconds = now.since(at).as_secs_f64();
+        let risen = Bitrate::from_bps((slow.as_bps() as f64 * SLOW_RISE.powf(seconds)) as u64);
+        self.slow_share = (share.min(risen), now);
+        share.as_bps() as f64 > slow.as_bps() as f64 * PROVED
+    }
+}
