@@ -430,7 +430,7 @@ impl PeerTracks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::{KeyframeRequest, SenderReports, TrackFailure};
+    use crate::media::{KeyframeRequest, RoundTripTime, SenderReports, TrackFailure};
 
     const fn key(peer: u64) -> TrackKey {
         (PeerId(peer), Source::Microphone)
@@ -455,6 +455,7 @@ mod tests {
             packets: mpsc::channel(1).1,
             keyframe_request: KeyframeRequest::default(),
             sender_reports: SenderReports::default(),
+            round_trip: RoundTripTime::default(),
             failure: TrackFailure::default(),
         };
         let session = SessionId::parse(&format!("s{peer}")).unwrap();

@@ -28,7 +28,8 @@ pub use meter::{Meter, SILENCE_DBFS};
 pub use notifier::Notifier;
 pub use received::{AccessUnit, AudioPacket};
 pub use rtp::{
-    IncomingTrack, KeyframeRequest, RtpPacket, SenderReport, SenderReports, TrackFailure,
+    IncomingTrack, KeyframeRequest, RoundTripTime, RtpPacket, SenderReport, SenderReports,
+    TrackFailure,
 };
 pub use slot::{Slot, Tee, TeeGuard, Wake};
 pub use subscription_slot::SubscriptionSlot;

@@ -3,7 +3,11 @@
 use std::{
     collections::BTreeMap,
     future::Future,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -57,6 +61,8 @@ pub struct IncomingTrack {
     pub keyframe_request: KeyframeRequest,
     /// The newest sender reports of the connection.
     pub sender_reports: SenderReports,
+    /// The round trip time of the connection.
+    pub round_trip: RoundTripTime,
     /// Makes the peer connection fail, because a consumer of the track has panicked.
     pub failure: TrackFailure,
 }
@@ -127,5 +133,24 @@ impl SenderReports {
     /// The newest report of an SSRC.
     pub fn latest(&self, ssrc: u32) -> Option<SenderReport> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&ssrc).copied()
+    }
+}
+
+/// The newest round trip time of one peer connection. Any thread may read and write it.
+#[derive(Clone, Debug, Default)]
+pub struct RoundTripTime(Arc<AtomicU32>);
+
+impl RoundTripTime {
+    /// Stores a measurement.
+    pub fn record(&self, time: Duration) {
+        // Zero means that none is known.
+        let micros = u32::try_from(time.as_micros()).unwrap_or(u32::MAX).max(1);
+        self.0.store(micros, Ordering::Relaxed);
+    }
+
+    /// The newest measurement, in microseconds.
+    pub fn latest(&self) -> Option<Duration> {
+        let micros = self.0.load(Ordering::Relaxed);
+        (micros > 0).then(|| Duration::from_micros(micros.into()))
     }
 }

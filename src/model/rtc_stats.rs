@@ -365,6 +365,10 @@ pub struct InboundRtpStats {
     pub bytes_received: u64,
     /// Their header bytes.
     pub header_bytes_received: u64,
+    /// Those of them that arrived on the stream of retransmissions, if there is one (RFC 4588).
+    pub retransmitted_packets_received: u64,
+    /// Their payload bytes.
+    pub retransmitted_bytes_received: u64,
     /// Packets that are missing: those that the sequence numbers announce, without those that
     /// arrived (RFC 3550, section 6.4.1). Negative if packets arrived twice.
     pub packets_lost: i64,
@@ -506,6 +510,8 @@ mod tests {
             packets_received: 5,
             bytes_received: 400,
             header_bytes_received: 60,
+            retransmitted_packets_received: 0,
+            retransmitted_bytes_received: 0,
             packets_lost: -1,
             jitter: 0.5,
             nack_count: 0,
@@ -519,7 +525,8 @@ mod tests {
         let expected = serde_json::json!({
             "type": "inbound-rtp", "id": "I7", "ssrc": 7, "kind": "audio", "transportId": "T",
             "codecId": "CI111", "packetsReceived": 5, "bytesReceived": 400,
-            "headerBytesReceived": 60, "packetsLost": -1, "jitter": 0.5, "nackCount": 0,
+            "headerBytesReceived": 60, "retransmittedPacketsReceived": 0,
+            "retransmittedBytesReceived": 0, "packetsLost": -1, "jitter": 0.5, "nackCount": 0,
             "totalSamplesReceived": 0, "concealedSamples": 0, "audioLevel": 0.0,
             "jitterBufferDelay": 0.0, "jitterBufferTargetDelay": 0.0, "jitterBufferEmittedCount": 0,
         });

@@ -11,8 +11,8 @@ use tokio::sync::mpsc;
 
 use crate::{
     media::{
-        BurntInTimecode, Codec, IncomingTrack, KeyframeRequest, RtpPacket, SenderReports,
-        TrackFailure,
+        BurntInTimecode, Codec, IncomingTrack, KeyframeRequest, RoundTripTime, RtpPacket,
+        SenderReports, TrackFailure,
     },
     model::{MediaTime, PeerId, Size, Source},
 };
@@ -151,6 +151,7 @@ pub(super) fn incoming_track(
         packets,
         keyframe_request: keyframes.clone(),
         sender_reports: SenderReports::default(),
+        round_trip: RoundTripTime::default(),
         failure: TrackFailure::default(),
     };
     (track, send, keyframes)

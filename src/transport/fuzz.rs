@@ -10,7 +10,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use rtc::{
-    interceptor::{Attribute, AttributedPacket, Packet, TaggedPacket},
+    interceptor::{AttributedPacket, Packet, TaggedPacket},
     rtcp, rtp,
     sansio::Protocol,
     sctp::{
@@ -48,7 +48,7 @@ pub fn rtcp(data: &[u8]) {
         let packet = match kind {
             // RTCP that is received or sent.
             0..=4 => rtcp::packet::unmarshal(&mut bytes).ok().map(Packet::Rtcp),
-            // RTP that is sent for the first time or retransmitted.
+            // RTP that is sent.
             5 | 6 => rtp::Packet::unmarshal(&mut bytes).ok().map(Packet::Rtp),
             _ => {
                 now += Duration::from_millis(datagram.len() as u64);
@@ -57,10 +57,7 @@ pub fn rtcp(data: &[u8]) {
             }
         };
         if let Some(packet) = packet {
-            let mut message = AttributedPacket::new(packet);
-            if kind == 6 {
-                message.add(Attribute::Retransmission);
-            }
+            let message = AttributedPacket::new(packet);
             let tagged = TaggedPacket { now, transport: TransportContext::default(), message };
             let result = if kind < 4 { tap.handle_read(tagged) } else { tap.handle_write(tagged) };
             result.expect("the tap returns no errors");

@@ -147,7 +147,11 @@ impl AsyncUdpSocket for IceGateSocket {
             let now = Instant::now();
             let datagrams = buffer[..meta.len.min(buffer.len())].chunks(meta.stride.max(1));
             let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
-            if !gate.may_receive(meta.addr, datagrams.clone(), now) {
+            let is_admitted = gate.may_receive(meta.addr, datagrams.clone(), now);
+            if let Some(round_trip) = gate.new_round_trip.take() {
+                self.shared.stats.round_trip().record(round_trip);
+            }
+            if !is_admitted {
                 tracing::trace!("datagram from a source without a successful check dropped");
                 continue;
             }
@@ -227,6 +231,8 @@ pub(super) struct IceGate {
     unanswered: UnansweredChecks,
     /// Sources whose request was answered before anything was sent to them.
     peer_reflexive: Vec<SocketAddr>,
+    /// The round trip time of the path of the media, if it was measured and not yet taken.
+    new_round_trip: Option<Duration>,
 }
 
 /// The consent of an address that has answered a check (RFC 7675).
@@ -257,6 +263,7 @@ impl IceGate {
             media_destination: None,
             unanswered: UnansweredChecks::new(checks),
             peer_reflexive: vec![],
+            new_round_trip: None,
         }
     }
 
@@ -352,7 +359,11 @@ impl IceGate {
         let first = PathCounters { requests_sent: waiting as u64 + 1, ..PathCounters::default() };
         let mut counters = known.map_or(first, |consent| consent.counters);
         counters.responses_received += 1;
-        counters.round_trip.record(now.saturating_duration_since(request.sent_at));
+        let round_trip = now.saturating_duration_since(request.sent_at);
+        counters.round_trip.record(round_trip);
+        if self.media_destination.is_none_or(|(address, _)| address == source) {
+            self.new_round_trip = Some(round_trip);
+        }
         let consent = Consent { address: source, last_response: now, unanswered: None, counters };
         push(&mut self.consents, consent, MAX_ADMITTED);
         self.unanswered.on_answered(source);

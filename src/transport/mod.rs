@@ -31,6 +31,7 @@ mod library_events;
 mod negotiation;
 mod pcap;
 mod rejected_sections;
+mod retransmission;
 mod rtp_dump;
 mod runtime;
 mod rx_limiter;

@@ -99,8 +99,9 @@ fn announcement(peer: PeerId, receiver: Endpoint) -> Vec<u8> {
     let sdp = format!(
         "v=0\r\no=- 0 0 IN IP4 10.0.0.1\r\ns={peer}\r\nc=IN IP4 {a}.{b}.{c}.{d}\r\nt=0 0\r\n\
          m=audio {port} RTP/AVP 111\r\na=rtpmap:111 opus/48000/2\r\na=rtcp-mux\r\n\
-         m=video {port} RTP/AVP 102 103 104\r\na=rtpmap:102 H264/90000\r\n\
-         a=rtpmap:103 H264/90000\r\na=rtpmap:104 H264/90000\r\na=rtcp-mux\r\n"
+         m=video {port} RTP/AVP 102 103 104 105 106 107\r\na=rtpmap:102 H264/90000\r\n\
+         a=rtpmap:103 H264/90000\r\na=rtpmap:104 H264/90000\r\na=rtpmap:105 rtx/90000\r\n\
+         a=rtpmap:106 rtx/90000\r\na=rtpmap:107 rtx/90000\r\na=rtcp-mux\r\n"
     );
     // Version 1, no authentication, and the address and the port as the message's identity.
     let [port_high, port_low] = port.to_be_bytes();

@@ -6,9 +6,7 @@ use rtc::{
     crypto::CryptoError,
     dtls::{cipher_suite::CipherSuiteId, extension::extension_use_srtp::SrtpProtectionProfile},
     ice::mdns::MulticastDnsMode,
-    interceptor::{
-        NackGeneratorBuilder, NackResponderBuilder, ReceiverReportBuilder, SenderReportBuilder,
-    },
+    interceptor::{ReceiverReportBuilder, SenderReportBuilder},
     media_stream::MediaStreamTrack,
     peer_connection::configuration::{
         media_engine::{MIME_TYPE_H264, MIME_TYPE_OPUS},
@@ -18,7 +16,8 @@ use rtc::{
         RTCRtpTransceiverInit,
         rtp_sender::{
             RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RTCRtpCodingParameters,
-            RTCRtpEncodingParameters, RTCRtpHeaderExtensionCapability, RtpCodecKind,
+            RTCRtpEncodingParameters, RTCRtpHeaderExtensionCapability, RTCRtpRtxParameters,
+            RtpCodecKind,
         },
     },
     sdp::extmap::SDES_MID_URI,
@@ -43,6 +42,7 @@ use super::{
     data_channel::SEND_BUFFER_LIMIT,
     ice_gate::IceGateShared,
     negotiation::RemoteLimits,
+    retransmission::{LossRecovery, RECOVERY_SLOT, RTX_MIME_TYPE},
     rtp_dump::DUMP_SLOT,
     runtime::PeerRuntime,
     tap::{LocalStream, TAP_SLOT, Tap, VIDEO_CLOCK_RATE},
@@ -72,14 +72,6 @@ pub(super) const CHECK_INTERVAL: Duration = Duration::from_millis(25);
 /// checking.
 const MAX_CHECKS: u16 = 320;
 
-/// NACKs per missing packet. Each NACK adds a packet to a network that may be losing packets
-/// because it is full. With 10 % loss in each direction, three NACKs leave one packet in 1500
-/// missing.
-const NACKS_PER_PACKET: u16 = 3;
-
-/// Sent packets that are kept for retransmission: more than a second of video at 5 Mbit/s.
-const RETRANSMIT_HISTORY: u16 = 1024;
-
 /// How many packets behind the newest one a retransmission may be. The 64 that webrtc-rs uses by
 /// default are a tenth of a second of video: later retransmissions would be taken for replays and
 /// dropped.
@@ -87,8 +79,10 @@ const REPLAY_WINDOW: usize = 1024;
 
 /// The H.264 profiles that are offered, all with packetization mode 1, with their payload types.
 /// This program sends constrained baseline (42e0). webrtc-rs matches the first two bytes of a
-/// profile exactly, so compatible profiles that other programs use are offered as well.
-const H264_PROFILES: [(u8, &str); 3] = [(102, "42e01f"), (103, "42001f"), (104, "42c01f")];
+/// profile exactly, so compatible profiles that other programs use are offered as well. Each has
+/// the payload type of its retransmissions as well (RFC 4588).
+const H264_PROFILES: [(u8, u8, &str); 3] =
+    [(102, 105, "42e01f"), (103, 106, "42001f"), (104, 107, "42c01f")];
 
 /// The DTLS cipher suites, preferred ones first: only authenticated ciphers. The suite that
 /// browsers must support (RFC 8827, section 6.5) is among them. Our certificates are for ECDSA, but
@@ -183,7 +177,8 @@ pub(super) async fn build(
     let crypto = CheckedCrypto::new()?;
     let stats = Arc::clone(&context.ice_gate.stats);
     let tap = Tap::new(&local, reports.clone(), Arc::clone(&stats), Arc::clone(&ssrc_limiter));
-    let mut registry = interceptors(tap, config.media, &mut engine)?;
+    let recovery = LossRecovery::new(stats.round_trip().clone());
+    let mut registry = interceptors(tap, recovery, config.media, &mut engine)?;
     if let Some(dump) = &config.rtp_dump {
         registry = registry.with(DUMP_SLOT, dump.interceptor(config.peer));
     }
@@ -227,7 +222,7 @@ async fn add_transceivers(
     for source in Source::SECTIONS {
         let Some(direction) = config.media.sections[source] else { continue };
         let stream = streams[source].clone();
-        let track = media_track(config, source, stream.ssrc);
+        let track = media_track(config, source, &stream);
         let transceiver =
             add_transceiver(&*built.peer_connection, direction, track, stream).await?;
         built.transceivers[source] = Some(transceiver);
@@ -295,16 +290,21 @@ fn check_names(config: &ConnectionConfig) -> Result<(), SetupError> {
     }
 }
 
-fn media_track(config: &ConnectionConfig, source: Source, ssrc: u32) -> MediaStreamTrack {
+fn media_track(
+    config: &ConnectionConfig,
+    source: Source,
+    stream: &LocalStream,
+) -> MediaStreamTrack {
     let (kind, codec) = if source.media() == Media::Audio {
         (RtpCodecKind::Audio, opus())
     } else {
-        (RtpCodecKind::Video, h264(H264_PROFILES[0].1))
+        (RtpCodecKind::Video, h264(H264_PROFILES[0].2))
     };
     let mix = &config.mixes[source];
     let encoding = RTCRtpEncodingParameters {
         rtp_coding_parameters: RTCRtpCodingParameters {
-            ssrc: Some(ssrc),
+            ssrc: Some(stream.ssrc),
+            rtx: stream.rtx_ssrc().map(|ssrc| RTCRtpRtxParameters { ssrc }),
             ..RTCRtpCodingParameters::default()
         },
         codec,
@@ -313,16 +313,18 @@ fn media_track(config: &ConnectionConfig, source: Source, ssrc: u32) -> MediaStr
     MediaStreamTrack::new(config.stream.clone(), mix.clone(), mix.clone(), kind, vec![encoding])
 }
 
-/// Registers Opus and H.264, and no others: a browser that is offered VP8 uses VP8. RTX is left
-/// out: webrtc-rs does not recognise a retransmission on the other SSRC, and would request the
-/// packet for ever.
+/// Registers Opus and H.264 with its retransmissions, and no others: a browser that is offered VP8
+/// uses VP8.
 fn media_engine() -> Result<MediaEngine, Error> {
     let mut engine = MediaEngine::default();
     let audio = RTCRtpCodecParameters { payload_type: OPUS_PAYLOAD_TYPE, rtp_codec: opus() };
     engine.register_codec(audio, RtpCodecKind::Audio)?;
-    for (payload_type, profile) in H264_PROFILES {
+    for (payload_type, rtx_payload_type, profile) in H264_PROFILES {
         let video = RTCRtpCodecParameters { payload_type, rtp_codec: h264(profile) };
         engine.register_codec(video, RtpCodecKind::Video)?;
+        let repeats =
+            RTCRtpCodecParameters { payload_type: rtx_payload_type, rtp_codec: rtx(payload_type) };
+        engine.register_codec(repeats, RtpCodecKind::Video)?;
     }
     for kind in [RtpCodecKind::Audio, RtpCodecKind::Video] {
         let mid = RTCRtpHeaderExtensionCapability { uri: SDES_MID_URI.to_owned() };
@@ -357,26 +359,38 @@ fn h264(profile: &str) -> RTCRtpCodec {
     }
 }
 
-/// Registers the tap and the interceptors for the negotiated directions. Sending needs answers to
-/// NACKs, and sender reports. Receiving needs NACKs, receiver reports, and transport-wide feedback
-/// for the remote peer's bandwidth estimator. Each packet passes all registered interceptors, so an
+/// Retransmissions of packets with that payload type (RFC 4588, section 8.6).
+fn rtx(payload_type: u8) -> RTCRtpCodec {
+    RTCRtpCodec {
+        mime_type: RTX_MIME_TYPE.to_owned(),
+        clock_rate: VIDEO_CLOCK_RATE,
+        channels: 0,
+        sdp_fmtp_line: format!("apt={payload_type}"),
+        rtcp_feedback: vec![],
+    }
+}
+
+/// Registers the tap and the interceptors for the negotiated directions. Sending needs sender
+/// reports; the tap answers NACKs. Receiving needs NACKs, receiver reports, and transport-wide
+/// feedback for the remote peer's bandwidth estimator. Each packet passes all registered interceptors, so an
 /// end that only sends does not register those for receiving.
 ///
 /// Bandwidth is not estimated here yet: the rate is that of the encoder.
-fn interceptors(tap: Tap, media: PeerMedia, engine: &mut MediaEngine) -> Result<Registry, Error> {
+fn interceptors(
+    tap: Tap,
+    recovery: LossRecovery,
+    media: PeerMedia,
+    engine: &mut MediaEngine,
+) -> Result<Registry, Error> {
     let any =
         |has: fn(Direction) -> bool| media.sections.iter().filter_map(|(_, one)| *one).any(has);
     let mut registry = Registry::new().with(TAP_SLOT, tap);
     if any(Direction::sends) {
-        let responder = NackResponderBuilder::new().with_size(RETRANSMIT_HISTORY).build();
-        registry = registry
-            .with(Slot::NackResponder, responder)
-            .with(Slot::SenderReport, SenderReportBuilder::new().build());
+        registry = registry.with(Slot::SenderReport, SenderReportBuilder::new().build());
     }
     if any(Direction::receives) {
-        let generator = NackGeneratorBuilder::new().with_max_nacks_per_packet(NACKS_PER_PACKET);
         registry = registry
-            .with(Slot::NackGenerator, generator.build())
+            .with(RECOVERY_SLOT, recovery)
             .with(Slot::ReceiverReport, ReceiverReportBuilder::new().build());
         registry = configure_twcc_receiver_only(registry, engine)?;
     }

@@ -27,7 +27,7 @@ use super::{
     track_sender::TrackSender,
 };
 use crate::{
-    media::{SenderReports, TrackFailure},
+    media::{RoundTripTime, SenderReports, TrackFailure},
     model::{OperationId, PeerCommand, PeerEvent, PeerId, PeerState, PerSource, Source},
     supervision::catch_async,
 };
@@ -177,6 +177,7 @@ struct ConnectionTask {
     library_events: mpsc::Receiver<LibraryEvent>,
     state: Option<PeerState>,
     reports: SenderReports,
+    round_trip: RoundTripTime,
     /// Reported if a consumer of a remote track panics.
     track_failure: TrackFailure,
     media: JoinSet<()>,
@@ -215,6 +216,7 @@ impl ConnectionTask {
         }
         let known = transceivers.iter();
         let known = known.map(|one| (one.source, Arc::clone(&one.local.transceiver))).collect();
+        let round_trip = built.remote_limits.stats.round_trip().clone();
         Self {
             negotiation: Negotiation::new(
                 built.peer_connection,
@@ -226,6 +228,7 @@ impl ConnectionTask {
             library_events,
             state: None,
             reports: built.reports,
+            round_trip,
             track_failure: TrackFailure::default(),
             media,
             messages,
@@ -334,6 +337,7 @@ impl ConnectionTask {
                     peer: owner.peer,
                     transceivers: Arc::clone(&self.transceivers),
                     reports: self.reports.clone(),
+                    round_trip: self.round_trip.clone(),
                     failure: self.track_failure.clone(),
                 };
                 let receiver = track_receiver::run(track, context, owner.sinks.tracks.clone());

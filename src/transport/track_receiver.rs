@@ -19,7 +19,10 @@ use webrtc::{
 
 use super::track_sender::KEYFRAME_REQUEST_INTERVAL;
 use crate::{
-    media::{self, Codec, IncomingTrack, KeyframeRequest, RtpPacket, SenderReports, TrackFailure},
+    media::{
+        self, Codec, IncomingTrack, KeyframeRequest, RoundTripTime, RtpPacket, SenderReports,
+        TrackFailure,
+    },
     model::{Media, PeerId, Source, TrackId},
 };
 
@@ -32,6 +35,7 @@ pub(super) struct ReceiverContext {
     /// The transceivers of our media sections.
     pub(super) transceivers: Arc<[(Source, Arc<dyn RtpTransceiver>)]>,
     pub(super) reports: SenderReports,
+    pub(super) round_trip: RoundTripTime,
     /// Reported if a consumer of the track panics.
     pub(super) failure: TrackFailure,
 }
@@ -74,6 +78,7 @@ pub(super) async fn run(
         packets: incoming,
         keyframe_request: keyframes.clone(),
         sender_reports: context.reports,
+        round_trip: context.round_trip,
         failure: context.failure,
     };
     let (id, ssrc) = (opened.receiver_id, opened.ssrc);

@@ -17,7 +17,8 @@ use std::{
 use crate::rig::{SoundServer, ignored_test_command, tone_amplitude};
 use quintet::{
     media::{
-        Codec, IncomingTrack, KeyframeRequest, Meter, RtpPacket, SenderReports, TrackFailure, now,
+        Codec, IncomingTrack, KeyframeRequest, Meter, RoundTripTime, RtpPacket, SenderReports,
+        TrackFailure, now,
     },
     model::{DeviceState, PeerId, Source},
     playback::{AudioTrack, Speaker, SpeakerSpec, speakers},
@@ -182,6 +183,7 @@ fn incoming_track() -> (mpsc::Sender<RtpPacket>, IncomingTrack) {
         packets,
         keyframe_request: KeyframeRequest::default(),
         sender_reports: SenderReports::default(),
+        round_trip: RoundTripTime::default(),
         failure: TrackFailure::default(),
     };
     (send, track)

@@ -21,9 +21,12 @@ pub(super) use self::{
     rtp_streams::RtpStreams,
 };
 use super::ice_gate::IceGate;
-use crate::model::{
-    CandidatePairStats, CandidateStats, CandidateType, DtlsTransportState, IceTransportState,
-    RtcStats, TransportStats,
+use crate::{
+    media::RoundTripTime,
+    model::{
+        CandidatePairStats, CandidateStats, CandidateType, DtlsTransportState, IceTransportState,
+        RtcStats, TransportStats,
+    },
 };
 
 /// The id of a connection's only transport: everything is bundled (RFC 8843).
@@ -37,6 +40,7 @@ const MAX_REMEMBERED: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct ConnectionStats {
     streams: Mutex<RtpStreams>,
+    round_trip: RoundTripTime,
     path: Mutex<PathState>,
 }
 
@@ -59,6 +63,11 @@ impl ConnectionStats {
     /// The counters of the streams.
     pub(super) fn streams(&self) -> MutexGuard<'_, RtpStreams> {
         lock(&self.streams)
+    }
+
+    /// The round trip time of the path on which media are sent.
+    pub(super) const fn round_trip(&self) -> &RoundTripTime {
+        &self.round_trip
     }
 
     /// Adds a socket of the connection, which counts what passes it.

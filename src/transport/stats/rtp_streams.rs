@@ -41,7 +41,7 @@ pub(in crate::transport) struct RtpStreams {
 }
 
 /// What is negotiated about a stream.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct StreamCodec {
     ssrc: u32,
     kind: Media,
@@ -88,7 +88,11 @@ struct OutboundStream {
 #[derive(Debug)]
 struct InboundStream {
     codec: StreamCodec,
+    /// The SSRC of its RTX stream.
+    rtx_ssrc: Option<u32>,
     received: PacketCounters,
+    /// Those of them that arrived on the RTX stream.
+    retransmitted: PacketCounters,
     feedback: FeedbackCounters,
     sequence: Option<SequenceRange>,
     /// The newest packet in order: when it arrived, and its RTP timestamp.
@@ -121,10 +125,16 @@ impl RtpStreams {
     /// Adds a stream that this end receives, or updates its codec.
     pub(in crate::transport) fn bind_remote(&mut self, info: &StreamInfo) {
         let Some(codec) = StreamCodec::new(info) else { return };
+        // webrtc-rs binds an RTX stream as well, under the codec of its video.
+        if self.inbound.iter().any(|stream| stream.rtx_ssrc == Some(info.ssrc)) {
+            return;
+        }
+        if self.inbound(info.ssrc).is_none() && self.inbound.len() < MAX_REMOTE_STREAMS {
+            self.inbound.push(InboundStream::new(codec.clone()));
+        }
         if let Some(stream) = self.inbound(info.ssrc) {
             stream.codec = codec;
-        } else if self.inbound.len() < MAX_REMOTE_STREAMS {
-            self.inbound.push(InboundStream::new(codec));
+            stream.rtx_ssrc = info.payload_type_rtx.and(info.ssrc_rtx);
         }
     }
 
@@ -133,22 +143,32 @@ impl RtpStreams {
         self.inbound.retain(|stream| stream.codec.ssrc != info.ssrc);
     }
 
-    /// Counts a packet that is sent.
-    pub(in crate::transport) fn on_rtp_sent(&mut self, packet: &rtp::Packet, is_again: bool) {
+    /// Counts a packet that is sent for the first time.
+    pub(in crate::transport) fn on_rtp_sent(&mut self, packet: &rtp::Packet) {
         let Some(stream) = self.outbound(packet.header.ssrc) else { return };
         stream.sent.add(packet);
-        if is_again {
-            stream.retransmitted.add(packet);
-        } else if packet.header.marker {
-            stream.frames += 1;
-        }
+        stream.frames += u64::from(packet.header.marker);
+    }
+
+    /// Counts a packet that is sent again, for the stream with this SSRC, on whichever SSRC.
+    pub(in crate::transport) fn on_rtp_sent_again(&mut self, ssrc: u32, packet: &rtp::Packet) {
+        let Some(stream) = self.outbound(ssrc) else { return };
+        stream.sent.add(packet);
+        stream.retransmitted.add(packet);
     }
 
     /// Counts a packet that was received.
     pub(in crate::transport) fn on_rtp_received(&mut self, packet: &rtp::Packet, now: Instant) {
-        if let Some(stream) = self.inbound(packet.header.ssrc) {
+        let ssrc = packet.header.ssrc;
+        if let Some(stream) = self.inbound(ssrc) {
             stream.received.add(packet);
             stream.on_sequence(&packet.header, now);
+        } else if let Some(stream) =
+            self.inbound.iter_mut().find(|stream| stream.rtx_ssrc == Some(ssrc))
+            && !packet.payload.is_empty()
+        {
+            stream.received.add(packet);
+            stream.retransmitted.add(packet);
         }
     }
 
@@ -384,7 +404,9 @@ impl InboundStream {
     fn new(codec: StreamCodec) -> Self {
         Self {
             codec,
+            rtx_ssrc: None,
             received: PacketCounters::default(),
+            retransmitted: PacketCounters::default(),
             feedback: FeedbackCounters::default(),
             sequence: None,
             newest: None,
@@ -429,6 +451,8 @@ impl InboundStream {
             packets_received: self.received.packets,
             bytes_received: self.received.payload_bytes,
             header_bytes_received: self.received.header_bytes,
+            retransmitted_packets_received: self.retransmitted.packets,
+            retransmitted_bytes_received: self.retransmitted.payload_bytes,
             packets_lost: expected as i64 - self.received.packets as i64,
             jitter: self.jitter / f64::from(codec.clock_rate),
             nack_count: self.feedback.nacks,

@@ -7,36 +7,36 @@
 mod authenticated_ssrcs;
 mod frame_batcher;
 mod keyframe_feedback;
-mod nack_limiter;
 mod send_clock;
 mod sender_reports;
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use rtc::{
-    interceptor::{Attribute, Interceptor, Packet, Slot, StreamInfo, TaggedPacket},
+    interceptor::{
+        Attribute, AttributedPacket, Interceptor, Packet, Slot, StreamInfo, TaggedPacket,
+    },
     rtcp::{
         self, sender_report::SenderReport,
         transport_feedbacks::transport_layer_nack::TransportLayerNack,
     },
     sansio::Protocol,
-    shared::error::Error,
+    shared::{TransportContext, error::Error},
 };
 
 pub(super) use self::send_clock::{SendClock, VIDEO_CLOCK_RATE};
 use self::{
     authenticated_ssrcs::AuthenticatedSsrcs, frame_batcher::FrameBatcher,
-    keyframe_feedback::KeyframeFeedback, nack_limiter::NackLimiter,
-    sender_reports::SenderReportRewriter,
+    keyframe_feedback::KeyframeFeedback, sender_reports::SenderReportRewriter,
 };
-use super::{ssrc_limiter::SsrcLimiter, stats::ConnectionStats};
+use super::{retransmission::Retransmitter, ssrc_limiter::SsrcLimiter, stats::ConnectionStats};
 use crate::{
     media::{AUDIO_RATE, KeyframeRequest, SenderReports},
     model::Media,
 };
 
-/// The position of the tap: between the network and the NACK responder, so that it sees NACKs
-/// before they are answered, and each packet that is sent, retransmissions included.
+/// The position of the tap: between the network and everything that makes packets, so that it sees
+/// each packet that is sent.
 pub(super) const TAP_SLOT: Slot = Slot::Custom(3_500);
 
 /// The tap of one connection. The driver of webrtc-rs calls it.
@@ -44,7 +44,7 @@ pub(super) struct Tap {
     /// The SSRCs of the videos that this end sends.
     videos: Vec<u32>,
     keyframe_feedback: KeyframeFeedback,
-    nack_limiter: NackLimiter,
+    retransmitter: Retransmitter,
     report_rewriter: SenderReportRewriter,
     received_reports: SenderReports,
     stats: Arc<ConnectionStats>,
@@ -67,6 +67,12 @@ pub(super) struct LocalStream {
 }
 
 impl LocalStream {
+    /// The SSRC on which its packets are sent again, where RTX is negotiated (RFC 4588); `None` for
+    /// audio, which is not sent again.
+    pub(super) fn rtx_ssrc(&self) -> Option<u32> {
+        self.is_video.then_some(!self.ssrc)
+    }
+
     /// A stream of that medium, with the clock that its packets need.
     pub(super) fn new(ssrc: u32, media: Media) -> Self {
         let is_video = media == Media::Video;
@@ -85,7 +91,7 @@ impl Tap {
         Self {
             videos: local.iter().filter(|one| one.is_video).map(|one| one.ssrc).collect(),
             keyframe_feedback: KeyframeFeedback::new(local),
-            nack_limiter: NackLimiter::default(),
+            retransmitter: Retransmitter::default(),
             report_rewriter: SenderReportRewriter::new(local),
             received_reports: reports,
             stats,
@@ -95,17 +101,27 @@ impl Tap {
         }
     }
 
-    /// Handles one received RTCP packet. Returns what is passed on of it, if anything.
-    fn handle_rtcp(&mut self, packet: Box<dyn rtcp::Packet>) -> Option<Box<dyn rtcp::Packet>> {
+    /// Handles one received RTCP packet.
+    fn handle_rtcp(&mut self, packet: &dyn rtcp::Packet, now: Instant) {
         let any = packet.as_any();
         if let Some(report) = any.downcast_ref::<SenderReport>() {
             sender_reports::record(report, &self.received_reports);
         } else if let Some(nack) = any.downcast_ref::<TransportLayerNack>() {
-            return Some(Box::new(self.nack_limiter.limit(nack)?));
+            self.retransmit(nack, now);
         } else {
-            self.keyframe_feedback.handle(&*packet);
+            self.keyframe_feedback.handle(packet);
         }
-        Some(packet)
+    }
+
+    /// Sends packets again that the remote peer asks for.
+    fn retransmit(&mut self, nack: &TransportLayerNack, now: Instant) {
+        let round_trip = self.stats.round_trip().latest();
+        for repeat in self.retransmitter.on_nack(nack, round_trip, now) {
+            self.stats.streams().on_rtp_sent_again(repeat.ssrc, &repeat.packet);
+            let message = AttributedPacket::new(Packet::Rtp(repeat.packet));
+            let message = message.with(Attribute::Retransmission);
+            self.writes.push(TaggedPacket { now, transport: TransportContext::default(), message });
+        }
     }
 
     /// Counts a received packet in the statistics.
@@ -122,14 +138,10 @@ impl Tap {
 
     /// Handles one RTP packet that is sent.
     fn handle_rtp(&mut self, packet: TaggedPacket, (ssrc, is_last): (u32, bool)) {
-        let is_retransmission = packet.message.has(&Attribute::Retransmission);
         if let Packet::Rtp(rtp) = &packet.message.packet {
-            self.stats.streams().on_rtp_sent(rtp, is_retransmission);
+            self.stats.streams().on_rtp_sent(rtp);
+            self.retransmitter.on_sent(rtp, packet.now);
         }
-        if is_retransmission {
-            return self.writes.push(packet);
-        }
-        self.nack_limiter.on_packet_sent();
         if self.videos.contains(&ssrc) {
             self.writes.push_of_frame(packet, is_last);
         } else {
@@ -145,15 +157,11 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Tap {
     type Error = Error;
     type Time = Instant;
 
-    fn handle_read(&mut self, mut message: TaggedPacket) -> Result<(), Error> {
+    fn handle_read(&mut self, message: TaggedPacket) -> Result<(), Error> {
         self.authenticated.record(&message.message.packet);
         self.count_received(&message);
-        if let Packet::Rtcp(packets) = &mut message.message.packet {
-            let received = std::mem::take(packets);
-            *packets = received.into_iter().filter_map(|packet| self.handle_rtcp(packet)).collect();
-            if packets.is_empty() {
-                return Ok(());
-            }
+        if let Packet::Rtcp(packets) = &message.message.packet {
+            packets.iter().for_each(|packet| self.handle_rtcp(&**packet, message.now));
         }
         self.reads.push_back(message);
         Ok(())
@@ -205,6 +213,7 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Tap {
 impl Interceptor for Tap {
     fn bind_local_stream(&mut self, info: &StreamInfo) {
         self.stats.streams().bind_local(info);
+        self.retransmitter.bind(info);
     }
 
     fn unbind_local_stream(&mut self, _info: &StreamInfo) {}

@@ -1,10 +1,9 @@
 //! Tests of the tap: which packet goes to which part.
 
 use rtc::{
-    interceptor::AttributedPacket,
+    interceptor::RTCPFeedback,
     rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication,
     rtcp::transport_feedbacks::transport_layer_nack::nack_pairs_from_sequence_numbers, rtp,
-    shared::TransportContext,
 };
 
 use super::*;
@@ -23,10 +22,15 @@ fn local_streams() -> [LocalStream; 2] {
 fn tap(local: &[LocalStream]) -> Tap {
     let limiter = Arc::new(SsrcLimiter::new());
     let mut tap = Tap::new(local, SenderReports::default(), Arc::default(), limiter);
-    for (ssrc, mime_type) in [(AUDIO, "audio/opus"), (VIDEO, "video/H264")] {
-        let mime_type = mime_type.to_owned();
-        tap.bind_local_stream(&StreamInfo { ssrc, mime_type, ..StreamInfo::default() });
-    }
+    let mime_type = "audio/opus".to_owned();
+    tap.bind_local_stream(&StreamInfo { ssrc: AUDIO, mime_type, ..StreamInfo::default() });
+    let nack = RTCPFeedback { typ: "nack".to_owned(), parameter: String::new() };
+    tap.bind_local_stream(&StreamInfo {
+        ssrc: VIDEO,
+        mime_type: "video/H264".to_owned(),
+        rtcp_feedback: vec![nack],
+        ..StreamInfo::default()
+    });
     tap
 }
 
@@ -49,50 +53,44 @@ fn rtp(ssrc: u32, marker: bool) -> TaggedPacket {
     tagged(Packet::Rtp(rtp::Packet { header, ..rtp::Packet::default() }))
 }
 
-fn retransmission(ssrc: u32) -> TaggedPacket {
-    let mut packet = rtp(ssrc, false);
-    packet.message.add(Attribute::Retransmission);
-    packet
-}
-
 /// How many packets leave when this one is written.
 fn leaving(tap: &mut Tap, packet: TaggedPacket) -> usize {
     tap.handle_write(packet).unwrap();
     std::iter::from_fn(|| tap.poll_write()).count()
 }
 
-/// How many retransmissions a NACK for 300 packets requests after the tap.
-fn retransmissions(tap: &mut Tap) -> usize {
-    let nacks = nack_pairs_from_sequence_numbers(&(0..300).collect::<Vec<_>>());
+/// The packets that leave in answer to a NACK for packet 0 of the video.
+fn retransmissions(tap: &mut Tap) -> Vec<rtp::Packet> {
+    let nacks = nack_pairs_from_sequence_numbers(&[0]);
     tap.handle_read(rtcp(TransportLayerNack { sender_ssrc: 1, media_ssrc: VIDEO, nacks })).unwrap();
-    let Some(message) = tap.poll_read() else { return 0 };
-    let Packet::Rtcp(packets) = message.message.packet else { panic!("the packet is not RTCP") };
-    let nack = packets[0].as_any().downcast_ref::<TransportLayerNack>().unwrap();
-    nack.nacks.iter().flat_map(|pair| pair.packet_list()).count()
+    let packets = std::iter::from_fn(|| tap.poll_write()).map(|packet| {
+        assert!(packet.message.has(&Attribute::Retransmission));
+        let Packet::Rtp(packet) = packet.message.packet else { panic!("it is RTCP") };
+        packet
+    });
+    packets.collect()
 }
 
 #[test]
-fn each_new_packet_and_no_retransmission_allows_another_retransmission() {
-    let mut tap = tap(&local_streams());
-    assert_eq!((retransmissions(&mut tap), retransmissions(&mut tap)), (128, 0));
-    for _ in 0..10 {
-        leaving(&mut tap, rtp(AUDIO, false));
-        leaving(&mut tap, retransmission(AUDIO));
-        leaving(&mut tap, retransmission(VIDEO));
-    }
-    assert_eq!(retransmissions(&mut tap), 10);
+fn a_nack_for_a_packet_of_the_video_is_answered_and_counted() {
+    let local = local_streams();
+    let mut tap = tap(&local);
+    leaving(&mut tap, rtp(AUDIO, false));
+    assert_eq!(retransmissions(&mut tap), []);
+    assert_eq!(leaving(&mut tap, rtp(VIDEO, true)), 1);
+    let repeats = retransmissions(&mut tap);
+    assert_eq!(repeats.iter().map(|packet| packet.header.ssrc).collect::<Vec<_>>(), [VIDEO]);
     let report = tap.stats.report();
     let sent: Vec<_> = report.iter().filter_map(outbound_packets).collect();
-    assert_eq!(sent, [(20, 10), (10, 10)], "packets, and retransmissions among them");
+    assert_eq!(sent, [(1, 0), (2, 1)], "packets, and retransmissions among them");
 }
 
 #[test]
-fn only_new_packets_of_the_video_wait_for_the_last_one_of_their_frame() {
+fn packets_of_the_video_wait_for_the_last_one_of_their_frame() {
     let mut tap = tap(&local_streams());
     assert_eq!(leaving(&mut tap, rtp(VIDEO, false)), 0);
     assert!(tap.poll_timeout().is_some());
     assert_eq!(leaving(&mut tap, rtp(AUDIO, false)), 1);
-    assert_eq!(leaving(&mut tap, retransmission(VIDEO)), 1);
     assert_eq!(leaving(&mut tap, rtcp(SenderReport::default())), 1);
     assert_eq!(leaving(&mut tap, rtp(VIDEO, true)), 2);
     assert_eq!(tap.poll_timeout(), None);

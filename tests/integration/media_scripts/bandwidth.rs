@@ -18,8 +18,8 @@ const fn bottleneck(rate: Bitrate) -> Step {
     Conditions(Impairment { rate: Some(rate), ..Impairment::NONE })
 }
 
-/// Today nothing limits the rate: nearly every packet is sent twice, the queue stays full, and no
-/// keyframe arrives complete.
+/// Today nothing limits the rate: the queue stays full, each frame fills it up before the next
+/// audio packet, and no keyframe arrives complete.
 #[test]
 fn a_link_of_1_mbit_is_slower_than_the_video() {
     let steps = [
@@ -30,7 +30,7 @@ fn a_link_of_1_mbit_is_slower_than_the_video() {
         seconds(10),
         figure("frames a second", |m| m.fps, AtLeast(0.0), AtLeast(29.0)),
         figure("frozen share", |m| m.frozen, AtMost(1.0), AtMost(0.0)),
-        figure("concealed share", |m| m.concealed, AtMost(0.06), AtMost(0.01)),
+        figure("concealed share", |m| m.concealed, AtMost(0.15), AtMost(0.01)),
     ];
     run("1 Mbit/s", &steps);
 }
@@ -50,7 +50,7 @@ fn a_link_of_2_mbit_becomes_one_of_1_mbit_and_recovers() {
         Measure,
         seconds(5),
         figure("frames a second", |m| m.fps, AtLeast(0.0), AtLeast(29.0)),
-        figure("concealed share", |m| m.concealed, AtMost(0.135), AtMost(0.01)),
+        figure("concealed share", |m| m.concealed, AtMost(0.1), AtMost(0.01)),
     ];
     run("2 to 1 to 2 Mbit/s", &steps);
 }

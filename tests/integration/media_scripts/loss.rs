@@ -50,9 +50,10 @@ fn one_percent_of_the_packets_is_lost() {
         seconds(2),
         Measure,
         seconds(10),
-        figure("frames a second", |m| m.fps, AtLeast(15.0), AtLeast(29.5)),
-        figure("frozen share", |m| m.frozen, AtMost(0.3), AtMost(0.0)),
-        figure("concealed share", |m| m.concealed, AtMost(0.003), AtMost(0.001)),
+        figure("frames a second", |m| m.fps, AtLeast(26.0), AtLeast(29.5)),
+        figure("frozen share", |m| m.frozen, AtMost(0.0), AtMost(0.0)),
+        // What is heard depends on which packets the seed loses: 5 of 500.
+        figure("concealed share", |m| m.concealed, AtMost(0.007), AtMost(0.001)),
     ];
     run("1 % lost", &steps);
 }
@@ -64,8 +65,8 @@ fn five_percent(seed: u64) -> [Step; 8] {
         seconds(2),
         Measure,
         seconds(10),
-        figure("frames a second", |m| m.fps, AtLeast(3.0), AtLeast(29.0)),
-        figure("frozen share", |m| m.frozen, AtMost(0.85), AtMost(0.0)),
+        figure("frames a second", |m| m.fps, AtLeast(22.0), AtLeast(29.0)),
+        figure("frozen share", |m| m.frozen, AtMost(0.15), AtMost(0.0)),
         figure("concealed share", |m| m.concealed, AtMost(0.03), AtMost(0.002)),
     ]
 }
@@ -100,7 +101,7 @@ fn the_delay_varies_by_30_ms() {
         Check("all audio arrives", |m| m.audio_packets.1 == 0),
         figure("p95 of the delay in ms", |m| m.p95_ms(), AtMost(110.0), AtMost(110.0)),
         figure("concealed share", |m| m.concealed, AtMost(0.005), AtMost(0.001)),
-        figure("packets sent again", |m| m.sent.1 as f64, AtMost(20.0), AtMost(0.0)),
+        figure("packets sent again", |m| m.sent.1 as f64, AtMost(3.0), AtMost(0.0)),
     ];
     run("jitter of 30 ms", &steps);
 }

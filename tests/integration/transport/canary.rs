@@ -305,7 +305,7 @@ fn stream() -> StreamInfo {
     StreamInfo { ssrc: 7, clock_rate: 90_000, rtcp_feedback: vec![nack], ..StreamInfo::default() }
 }
 
-/// `transport/tap/nack_limiter.rs`
+/// `transport/retransmission`
 #[test]
 fn a_packet_is_retransmitted_as_often_as_a_viewer_likes() {
     let now = Instant::now();

@@ -12,6 +12,7 @@ mod negotiation;
 pub(crate) mod pair;
 mod relay;
 mod relayed;
+mod retransmission;
 mod rtp_dump;
 pub(crate) mod stats;
 mod unauthenticated;

@@ -44,7 +44,12 @@ async fn check_sections(offerer: PeerMedia, answerer: PeerMedia) {
         assert_eq!(made.len(), 1);
         for (_, sdp) in made.values() {
             assert_eq!(sections(sdp), expected(media), "{sdp}");
-            assert!(!sdp.contains(" rtx/") && !sdp.contains(" VP8/"), "{sdp}");
+            assert!(!sdp.contains(" VP8/"), "{sdp}");
+            let has_video = media.sections.camera.is_some();
+            let of_video = sdp.contains(" rtx/90000") && sdp.contains("a=fmtp:105 apt=102");
+            assert_eq!(of_video, has_video, "{sdp}");
+            let sends = media.sections.camera.is_some_and(Direction::sends);
+            assert_eq!(sdp.contains("a=ssrc-group:FID "), sends, "{sdp}");
         }
     }
 }

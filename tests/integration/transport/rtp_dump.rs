@@ -26,7 +26,7 @@ const PACKETS: u32 = 10;
 
 /// A file in memory.
 #[derive(Clone, Default)]
-struct MemoryFile(Arc<Mutex<Vec<u8>>>);
+pub(super) struct MemoryFile(Arc<Mutex<Vec<u8>>>);
 
 impl Write for MemoryFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -39,10 +39,10 @@ impl Write for MemoryFile {
 }
 
 /// A datagram in a dump: source port, destination port, payload.
-type Datagram = (u16, u16, Vec<u8>);
+pub(super) type Datagram = (u16, u16, Vec<u8>);
 
 impl MemoryFile {
-    fn datagrams(&self) -> Vec<Datagram> {
+    pub(super) fn datagrams(&self) -> Vec<Datagram> {
         let file = self.0.lock().expect("no test panicked");
         let mut rest = file.get(24..).unwrap_or_default();
         let mut datagrams = vec![];
@@ -82,7 +82,7 @@ impl MemoryFile {
 }
 
 /// RFC 5761, section 4.
-fn is_rtcp(packet: &[u8]) -> bool {
+pub(super) fn is_rtcp(packet: &[u8]) -> bool {
     (192..=223).contains(&packet[1])
 }
 

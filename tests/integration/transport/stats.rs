@@ -33,7 +33,7 @@ pub(crate) fn outbound(end: &Endpoint) -> Vec<OutboundRtpStats> {
     })
 }
 
-fn inbound(end: &Endpoint) -> Vec<InboundRtpStats> {
+pub(super) fn inbound(end: &Endpoint) -> Vec<InboundRtpStats> {
     select(end, |object| {
         let RtcStats::InboundRtp(stream) = object else { return None };
         Some(*stream)

@@ -91,6 +91,8 @@ fn video_after(seconds: u64) -> InboundRtpStats {
         packets_received: 99 * seconds,
         bytes_received: 80_000 * seconds,
         header_bytes_received: 1200 * seconds,
+        retransmitted_packets_received: 0,
+        retransmitted_bytes_received: 0,
         packets_lost: seconds as i64,
         jitter: 0.004,
         nack_count: 3,

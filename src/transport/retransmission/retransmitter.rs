@@ -1,0 +1,277 @@
+//! Answers requests of the remote peer for lost packets.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use rtc::{
+    interceptor::StreamInfo, rtcp::transport_feedbacks::transport_layer_nack::TransportLayerNack,
+    rtp,
+};
+
+use super::{recovery::answers_nacks, rtx::RtxStream};
+
+/// Sent packets of one stream that are kept: more than a second of video at 5 Mbit/s. Without RTX,
+/// an older packet would be outside the replay window of the other end.
+const HISTORY: usize = 1024;
+
+/// An older packet is not sent again, unless three round trips take longer.
+const MAX_AGE: Duration = Duration::from_secs(1);
+
+/// The round trip time before one is measured.
+const UNKNOWN_ROUND_TRIP: Duration = Duration::from_millis(100);
+
+/// Bytes that may be sent again for each 100 bytes that are sent for the first time. A path that
+/// loses a fifth needs 28. More would keep a queue full that is the cause of the losses.
+const BUDGET_PERCENT: usize = 30;
+
+/// Bytes that may be sent again beyond that: about one keyframe.
+const BUDGET_BURST: usize = 64 * 1024;
+
+/// The bytes of a packet on the wire beside its payload: IPv4, UDP, RTP with an extension, and the
+/// authentication tag.
+const OVERHEAD: usize = 64;
+
+/// The sent packets of one connection's videos, and what may be sent again of them. A packet is not
+/// sent again within one round trip, and all of them together are limited. So a viewer that asks
+/// for more costs little more than others.
+#[derive(Default)]
+pub(in crate::transport) struct Retransmitter {
+    streams: Vec<SentStream>,
+    /// Bytes that may be sent again now.
+    budget: usize,
+}
+
+/// A packet that is sent again.
+#[derive(Clone, PartialEq, Debug)]
+pub(in crate::transport) struct Retransmission {
+    /// The SSRC of the video.
+    pub(in crate::transport) ssrc: u32,
+    /// On the RTX stream, or without one a bit-identical copy.
+    pub(in crate::transport) packet: rtp::Packet,
+}
+
+struct SentStream {
+    ssrc: u32,
+    rtx: Option<RtxStream>,
+    /// The newest packets in order; each has the next sequence number.
+    packets: VecDeque<SentPacket>,
+}
+
+struct SentPacket {
+    packet: rtp::Packet,
+    sent_at: Instant,
+    repeated_at: Option<Instant>,
+}
+
+impl Retransmitter {
+    /// Adds a stream that this end sends, or updates how its packets are sent again.
+    pub(in crate::transport) fn bind(&mut self, info: &StreamInfo) {
+        if !answers_nacks(info) {
+            return;
+        }
+        let negotiated = info.ssrc_rtx.zip(info.payload_type_rtx);
+        if !self.streams.iter().any(|stream| stream.ssrc == info.ssrc) {
+            let packets = VecDeque::new();
+            self.streams.push(SentStream { ssrc: info.ssrc, rtx: None, packets });
+            self.budget = BUDGET_BURST;
+        }
+        let Some(stream) = self.stream(info.ssrc) else { return };
+        stream.rtx = match (stream.rtx, negotiated) {
+            // Its sequence numbers go on, also with another payload type.
+            (Some(rtx), Some((ssrc, payload_type))) if rtx.ssrc == ssrc => {
+                Some(rtx.with_payload_type(payload_type))
+            }
+            (_, negotiated) => negotiated.map(|(ssrc, kind)| RtxStream::new(ssrc, kind)),
+        };
+    }
+
+    /// Keeps a packet that is sent for the first time, as it leaves.
+    pub(in crate::transport) fn on_sent(&mut self, packet: &rtp::Packet, now: Instant) {
+        let Some(stream) = self.stream(packet.header.ssrc) else { return };
+        let expected = stream.packets.back().map(|newest| newest.number().wrapping_add(1));
+        if expected.is_some_and(|number| number != packet.header.sequence_number) {
+            stream.packets.clear();
+        }
+        if stream.packets.len() == HISTORY {
+            stream.packets.pop_front();
+        }
+        let packet = packet.clone();
+        let earned = (packet.payload.len() + OVERHEAD) * BUDGET_PERCENT / 100;
+        stream.packets.push_back(SentPacket { packet, sent_at: now, repeated_at: None });
+        self.budget = (self.budget + earned).min(BUDGET_BURST);
+    }
+
+    /// The packets to send again in answer to a NACK (RFC 4585, section 6.2.1).
+    pub(in crate::transport) fn on_nack(
+        &mut self,
+        nack: &TransportLayerNack,
+        round_trip: Option<Duration>,
+        now: Instant,
+    ) -> Vec<Retransmission> {
+        let (ssrc, mut budget) = (nack.media_ssrc, self.budget);
+        let Some(stream) = self.stream(ssrc) else { return vec![] };
+        let round_trip = round_trip.unwrap_or(UNKNOWN_ROUND_TRIP);
+        let numbers = nack.nacks.iter().flat_map(|pair| pair.packet_list());
+        let mut repeats = vec![];
+        for number in numbers {
+            let Some(sent) = stream.find(number) else { continue };
+            let bytes = sent.packet.payload.len() + OVERHEAD;
+            if !sent.may_be_repeated(round_trip, now) || bytes > budget {
+                continue;
+            }
+            budget -= bytes;
+            sent.repeated_at = Some(now);
+            let lost = sent.packet.clone();
+            let packet = stream.rtx.as_mut().map(|rtx| rtx.encapsulate(&lost)).unwrap_or(lost);
+            repeats.push(Retransmission { ssrc, packet });
+        }
+        self.budget = budget;
+        repeats
+    }
+
+    fn stream(&mut self, ssrc: u32) -> Option<&mut SentStream> {
+        self.streams.iter_mut().find(|stream| stream.ssrc == ssrc)
+    }
+}
+
+impl SentStream {
+    fn find(&mut self, number: u16) -> Option<&mut SentPacket> {
+        let oldest = self.packets.front()?.number();
+        self.packets.get_mut(usize::from(number.wrapping_sub(oldest)))
+    }
+}
+
+impl SentPacket {
+    const fn number(&self) -> u16 {
+        self.packet.header.sequence_number
+    }
+
+    fn may_be_repeated(&self, round_trip: Duration, now: Instant) -> bool {
+        let is_known = now.saturating_duration_since(self.sent_at) <= MAX_AGE.max(round_trip * 3);
+        let is_answered =
+            self.repeated_at.is_some_and(|at| now.saturating_duration_since(at) < round_trip);
+        is_known && !is_answered
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use rtc::{
+        interceptor::RTCPFeedback,
+        rtcp::transport_feedbacks::transport_layer_nack::nack_pairs_from_sequence_numbers,
+    };
+
+    use super::*;
+
+    const ROUND_TRIP: Duration = Duration::from_millis(100);
+
+    fn stream(rtx: Option<(u32, u8)>) -> StreamInfo {
+        let nack = RTCPFeedback { typ: "nack".to_owned(), parameter: String::new() };
+        StreamInfo {
+            ssrc: 7,
+            payload_type: 102,
+            ssrc_rtx: rtx.map(|(ssrc, _)| ssrc),
+            payload_type_rtx: rtx.map(|(_, kind)| kind),
+            rtcp_feedback: vec![nack],
+            ..StreamInfo::default()
+        }
+    }
+
+    fn packet(sequence_number: u16, payload: usize) -> rtp::Packet {
+        let header = rtp::Header { version: 2, ssrc: 7, sequence_number, ..Default::default() };
+        rtp::Packet { header, payload: Bytes::from(vec![1; payload]) }
+    }
+
+    struct Fixture {
+        retransmitter: Retransmitter,
+        start: Instant,
+    }
+
+    impl Fixture {
+        fn new(rtx: Option<(u32, u8)>) -> Self {
+            let mut retransmitter = Retransmitter::default();
+            retransmitter.bind(&stream(rtx));
+            Self { retransmitter, start: Instant::now() }
+        }
+
+        fn send(&mut self, number: u16, payload: usize, ms: u64) {
+            let now = self.start + Duration::from_millis(ms);
+            self.retransmitter.on_sent(&packet(number, payload), now);
+        }
+
+        fn ask(&mut self, numbers: &[u16], ms: u64) -> Vec<rtp::Packet> {
+            let nacks = nack_pairs_from_sequence_numbers(numbers);
+            let nack = TransportLayerNack { sender_ssrc: 1, media_ssrc: 7, nacks };
+            let now = self.start + Duration::from_millis(ms);
+            let repeats = self.retransmitter.on_nack(&nack, Some(ROUND_TRIP), now);
+            repeats.into_iter().map(|repeat| repeat.packet).collect()
+        }
+    }
+
+    #[test]
+    fn a_packet_is_sent_again_at_most_once_per_round_trip_and_second() {
+        let mut sender = Fixture::new(None);
+        sender.send(65_535, 100, 0);
+        sender.send(0, 100, 5);
+        assert_eq!(sender.ask(&[65_535, 1], 50), [packet(65_535, 100)]);
+        assert_eq!(sender.ask(&[65_535, 0], 149), [packet(0, 100)]);
+        assert_eq!(sender.ask(&[65_535, 0], 150), [packet(65_535, 100)]);
+        assert_eq!(sender.ask(&[65_535], 1000).len(), 1);
+        assert_eq!(sender.ask(&[65_535], 1001).len(), 0);
+        assert_eq!(sender.ask(&[0], 1005).len(), 1);
+    }
+
+    #[test]
+    fn on_an_rtx_stream_no_number_is_used_twice_also_after_another_negotiation() {
+        let mut sender = Fixture::new(Some((9, 105)));
+        sender.send(1, 100, 0);
+        let mut numbers = vec![];
+        for ms in [0, 100, 200] {
+            let [repeat] = &sender.ask(&[1], ms)[..] else { panic!("one repeat") };
+            assert_eq!((repeat.header.ssrc, &repeat.payload[..3]), (9, &[0, 1, 1][..]));
+            numbers.push((repeat.header.payload_type, repeat.header.sequence_number));
+            sender.retransmitter.bind(&stream(Some((9, 96))));
+        }
+        assert_eq!(numbers, [(105, 0), (96, 1), (96, 2)]);
+    }
+
+    #[test]
+    fn repeats_are_limited_to_a_burst_and_a_share_of_what_is_new() {
+        let mut sender = Fixture::new(None);
+        for number in 0..200 {
+            sender.send(number, 1000 - OVERHEAD, 0);
+        }
+        let all: Vec<_> = (0..200).collect();
+        let first = sender.ask(&all, 10);
+        assert_eq!(first.len(), BUDGET_BURST / 1000);
+        assert_eq!(sender.ask(&all, 10).len(), 0);
+        for number in 200..300 {
+            sender.send(number, 1000 - OVERHEAD, 20);
+        }
+        assert_eq!(sender.ask(&all, 300).len(), 30);
+        for number in 300..1000 {
+            sender.send(number, 1000 - OVERHEAD, 310);
+        }
+        assert_eq!(sender.ask(&all, 500).len(), first.len(), "it does not grow beyond the burst");
+    }
+
+    #[test]
+    fn the_history_is_bounded_and_ends_where_numbers_jump() {
+        let mut sender = Fixture::new(None);
+        (0..1025).for_each(|number| sender.send(number, 1, 0));
+        assert_eq!(sender.ask(&[0, 1, 1024], 0).len(), 2);
+        sender.send(2000, 1, 0);
+        assert_eq!(sender.ask(&[1, 1024, 2000], 200), [packet(2000, 1)]);
+    }
+
+    #[test]
+    fn only_streams_with_nacks_are_kept() {
+        let mut sender = Fixture::new(None);
+        let other = StreamInfo { ssrc: 8, ..StreamInfo::default() };
+        sender.retransmitter.bind(&other);
+        assert_eq!(sender.retransmitter.streams.len(), 1);
+    }
+}
