@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::Ordering,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel},
     },
     thread,
@@ -19,9 +19,9 @@ use cpal::{
 use super::{
     device_error::DeviceError,
     output::{BlockDemand, RETRY_INTERVAL},
+    speaker_ring::{Cushion, RingReader, RingWriter, speaker_ring},
 };
 use crate::{
-    audio::Resampler,
     devices::{AudioDirection, DeviceRef, audio_host, find_audio_device},
     media::{AUDIO_RATE, BLOCK_SAMPLES, Stop, Worker, now},
     model::{DeviceState, MediaTime},
@@ -34,12 +34,8 @@ use crate::{
 pub(super) struct DeviceOutput {
     wanted: Option<DeviceRef>,
     state: State,
-    /// The target fill of the ring beyond what one callback takes, in quarter blocks.
-    margin: usize,
-    /// The underruns so far.
-    underruns: u64,
-    /// When the last underrun occurred or the margin last changed.
-    stable_since: MediaTime,
+    /// The target fill of the ring beyond what one callback takes.
+    cushion: Cushion,
 }
 
 enum State {
@@ -57,34 +53,10 @@ struct DeviceThread {
     events: Receiver<DeviceEvent>,
 }
 
-/// The writing side of the ring buffer to a playing device.
-struct RingWriter {
-    ring: rtrb::Producer<f32>,
-    stats: Arc<CallbackStats>,
-    /// The samples of a 10 ms block at the device's rate.
-    block_samples: usize,
-    /// The resampler and its output buffer, if the device does not play 48 kHz.
-    resampler: Option<(Resampler, Vec<f32>)>,
-}
-
-/// Counters that the audio callback updates.
-#[derive(Debug, Default)]
-struct CallbackStats {
-    /// The number of callbacks.
-    callbacks: AtomicU64,
-    /// The most samples per channel that one callback took.
-    max_samples: AtomicUsize,
-    /// Callbacks that found too few samples in the ring.
-    underruns: AtomicU64,
-}
-
 enum DeviceEvent {
     Opened(RingWriter),
     Failed(String),
 }
-
-/// The capacity of the ring in blocks: half a second, more than any callback takes.
-const RING_BLOCKS: usize = 50;
 
 /// The requested size of a callback in samples: 10 ms.
 const CALLBACK_SAMPLES: u32 = BLOCK_SAMPLES as u32;
@@ -115,22 +87,11 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 const MAX_EVENTS: usize = 4;
 
 impl DeviceOutput {
-    /// 10 ms: how late the mixer thread may be initially.
-    const MIN_MARGIN: usize = 4;
-
-    /// 100 ms: more latency is not acceptable in a conversation.
-    const MAX_MARGIN: usize = 40;
-
-    /// After this long without an underrun the margin shrinks by a quarter block.
-    const STABLE_PERIOD: Duration = Duration::from_secs(10);
-
     pub(super) fn new(wanted: Option<DeviceRef>) -> Self {
         Self {
             wanted,
             state: State::Closed { retry_at: MediaTime::default(), message: None },
-            margin: Self::MIN_MARGIN,
-            underruns: 0,
-            stable_since: MediaTime::default(),
+            cushion: Cushion::new(),
         }
     }
 
@@ -145,7 +106,7 @@ impl DeviceOutput {
             State::Opening { thread, message } => match thread.try_event() {
                 None => State::Opening { thread, message },
                 Some(DeviceEvent::Opened(writer)) => {
-                    (self.underruns, self.stable_since) = (0, now);
+                    self.cushion.on_opened(now);
                     State::Running { thread, writer }
                 }
                 Some(DeviceEvent::Failed(message)) => {
@@ -154,7 +115,8 @@ impl DeviceOutput {
             },
             State::Running { thread, writer } => match thread.try_event() {
                 None | Some(DeviceEvent::Opened(_)) => {
-                    self.adapt_margin(&writer, now);
+                    let underruns = writer.stats().underruns.load(Ordering::Relaxed);
+                    self.cushion.adapt(underruns, now);
                     State::Running { thread, writer }
                 }
                 Some(DeviceEvent::Failed(message)) => {
@@ -181,22 +143,17 @@ impl DeviceOutput {
     /// Whether the device needs a block now.
     pub(super) fn demand(&mut self) -> BlockDemand {
         let State::Running { writer, .. } = &self.state else { return BlockDemand::ByClock };
-        let callback = writer.stats.max_samples.load(Ordering::Relaxed).max(writer.block_samples);
-        let capacity = RING_BLOCKS * writer.block_samples;
-        let target = callback + self.margin * writer.block_samples / 4;
-        if capacity - writer.ring.slots() < target.min(capacity - 2 * writer.block_samples) {
+        if writer.needs_block(self.cushion.quarters()) {
             return BlockDemand::Now;
         }
-        BlockDemand::Wait(
-            STALL_TIMEOUT
-                + 2 * Duration::from_millis(10 * (callback / writer.block_samples) as u64),
-        )
+        let callback = Duration::from_millis(10 * writer.callback_blocks() as u64);
+        BlockDemand::Wait(STALL_TIMEOUT + 2 * callback)
     }
 
-    /// Writes the block to the ring; drops it if the ring is full.
+    /// Writes the block to the ring, unless the ring has what is wanted.
     pub(super) fn play(&mut self, block: &[f32; BLOCK_SAMPLES]) {
         if let State::Running { writer, .. } = &mut self.state {
-            writer.play(block);
+            writer.play(block, self.cushion.quarters());
         }
     }
 
@@ -212,49 +169,6 @@ impl DeviceOutput {
                 let message = Some(format!("no thread for the speaker: {error}"));
                 State::Closed { retry_at: now + RETRY_INTERVAL, message }
             }
-        }
-    }
-
-    /// Raises the margin after an underrun, lowers it after a long time without one.
-    fn adapt_margin(&mut self, writer: &RingWriter, now: MediaTime) {
-        let underruns = writer.stats.underruns.load(Ordering::Relaxed);
-        if underruns > self.underruns {
-            // The first underrun is ignored: the device starts before the first block.
-            if self.underruns > 0 {
-                self.margin = (self.margin + 1).min(Self::MAX_MARGIN);
-            }
-            (self.underruns, self.stable_since) = (underruns, now);
-        } else if now.since(self.stable_since) > Self::STABLE_PERIOD {
-            self.margin = (self.margin - 1).max(Self::MIN_MARGIN);
-            self.stable_since = now;
-        }
-    }
-}
-
-impl RingWriter {
-    fn new(rate: u32) -> (Self, rtrb::Consumer<f32>) {
-        let block = (rate / 100).max(1) as usize;
-        let (ring, consumer) = rtrb::RingBuffer::new(RING_BLOCKS * block);
-        // `Resampler` converts to `AUDIO_RATE` only. The ratio from `AUDIO_RATE`² / `rate` to
-        // `AUDIO_RATE` is that from `AUDIO_RATE` to `rate`. The rounding error of some millionths
-        // has no effect, because the device's demand controls the number of blocks.
-        let input_rate = (u64::from(AUDIO_RATE).pow(2) + u64::from(rate) / 2) / u64::from(rate);
-        let resampler = (rate != AUDIO_RATE)
-            .then(|| (Resampler::new(input_rate as u32), Vec::with_capacity(2 * block)));
-        (Self { ring, stats: Arc::default(), block_samples: block, resampler }, consumer)
-    }
-
-    fn play(&mut self, block: &[f32; BLOCK_SAMPLES]) {
-        let pushed = match &mut self.resampler {
-            None => self.ring.push_entire_slice(block),
-            Some((resampler, at_rate)) => {
-                at_rate.clear();
-                resampler.push(block, at_rate);
-                self.ring.push_entire_slice(at_rate)
-            }
-        };
-        if pushed.is_err() {
-            tracing::trace!("speaker ring full, block dropped");
         }
     }
 }
@@ -296,7 +210,7 @@ fn run_device(wanted: Option<DeviceRef>, events: &SyncSender<DeviceEvent>, stop:
         Ok(opened) => opened,
         Err(error) => return send_event(events, DeviceEvent::Failed(error.to_string())),
     };
-    let counts = Arc::clone(&writer.stats);
+    let counts = Arc::clone(writer.stats());
     send_event(events, DeviceEvent::Opened(writer));
     let (mut last_count, mut since) = (0, now());
     while !stop.is_set() {
@@ -399,7 +313,7 @@ struct Format {
 }
 
 type BuildStream = fn(
-    CallbackSide,
+    RingReader,
     &cpal::Device,
     OpenConfig,
     SyncSender<cpal::Error>,
@@ -407,12 +321,12 @@ type BuildStream = fn(
 
 /// The supported sample formats, best first.
 const FORMATS: [Format; 6] = [
-    Format { sample_format: SampleFormat::F32, build_stream: CallbackSide::build_stream::<f32> },
-    Format { sample_format: SampleFormat::I16, build_stream: CallbackSide::build_stream::<i16> },
-    Format { sample_format: SampleFormat::I32, build_stream: CallbackSide::build_stream::<i32> },
-    Format { sample_format: SampleFormat::U8, build_stream: CallbackSide::build_stream::<u8> },
-    Format { sample_format: SampleFormat::U16, build_stream: CallbackSide::build_stream::<u16> },
-    Format { sample_format: SampleFormat::F64, build_stream: CallbackSide::build_stream::<f64> },
+    Format { sample_format: SampleFormat::F32, build_stream: build_stream::<f32> },
+    Format { sample_format: SampleFormat::I16, build_stream: build_stream::<i16> },
+    Format { sample_format: SampleFormat::I32, build_stream: build_stream::<i32> },
+    Format { sample_format: SampleFormat::U8, build_stream: build_stream::<u8> },
+    Format { sample_format: SampleFormat::U16, build_stream: build_stream::<u16> },
+    Format { sample_format: SampleFormat::F64, build_stream: build_stream::<f64> },
 ];
 
 impl fmt::Debug for Format {
@@ -429,63 +343,33 @@ fn start_stream(
     config: OpenConfig,
     report_error: SyncSender<cpal::Error>,
 ) -> Result<(Stream, RingWriter), cpal::Error> {
-    let (writer, ring) = RingWriter::new(config.rate);
-    let (counts, channels) = (Arc::clone(&writer.stats), usize::from(config.channels).max(1));
-    let callback_side = CallbackSide { ring, stats: counts, channels };
-    let stream = (config.format.build_stream)(callback_side, device, config, report_error)?;
+    let (writer, reader) = speaker_ring(config.rate, config.channels.into());
+    let stream = (config.format.build_stream)(reader, device, config, report_error)?;
     stream.play()?;
     Ok((stream, writer))
 }
 
-/// The state of the audio callback, with the reading side of the ring buffer.
-struct CallbackSide {
-    ring: rtrb::Consumer<f32>,
-    stats: Arc<CallbackStats>,
-    channels: usize,
-}
-
-impl CallbackSide {
-    fn build_stream<T: SizedSample + FromSample<f32>>(
-        mut self,
-        device: &cpal::Device,
-        config: OpenConfig,
-        report_error: SyncSender<cpal::Error>,
-    ) -> Result<Stream, cpal::Error> {
-        let config = StreamConfig {
-            channels: config.channels,
-            sample_rate: config.rate,
-            buffer_size: config.callback_samples.map_or(BufferSize::Default, BufferSize::Fixed),
-        };
-        device.build_output_stream(
-            config,
-            move |out: &mut [T], _| self.fill(out),
-            move |error| {
-                if is_fatal(error.kind()) {
-                    report_error.try_send(error).ok();
-                }
-            },
-            Some(OPEN_TIMEOUT),
-        )
-    }
-
-    /// The real-time callback: copies samples and counts.
-    fn fill<T: SizedSample + FromSample<f32>>(&mut self, out: &mut [T]) {
-        let mut is_underrun = false;
-        for frame in out.chunks_mut(self.channels) {
-            let sample = self.ring.pop().unwrap_or_else(|_| {
-                is_underrun = true;
-                0.0
-            });
-            // The front left and right channels. Further channels stay silent.
-            for (n, channel) in frame.iter_mut().enumerate() {
-                *channel = T::from_sample(if n < 2 { sample } else { 0.0 });
+fn build_stream<T: SizedSample + FromSample<f32>>(
+    mut reader: RingReader,
+    device: &cpal::Device,
+    config: OpenConfig,
+    report_error: SyncSender<cpal::Error>,
+) -> Result<Stream, cpal::Error> {
+    let config = StreamConfig {
+        channels: config.channels,
+        sample_rate: config.rate,
+        buffer_size: config.callback_samples.map_or(BufferSize::Default, BufferSize::Fixed),
+    };
+    device.build_output_stream(
+        config,
+        move |out: &mut [T], _| reader.fill(out),
+        move |error| {
+            if is_fatal(error.kind()) {
+                report_error.try_send(error).ok();
             }
-        }
-        let counts = &self.stats;
-        counts.max_samples.fetch_max(out.len() / self.channels, Ordering::Relaxed);
-        counts.underruns.fetch_add(u64::from(is_underrun), Ordering::Relaxed);
-        counts.callbacks.fetch_add(1, Ordering::Relaxed);
-    }
+        },
+        Some(OPEN_TIMEOUT),
+    )
 }
 
 /// How long the audio system may take to open a device.
@@ -498,9 +382,29 @@ fn is_fatal(kind: cpal::ErrorKind) -> bool {
 }
 
 #[cfg(test)]
+impl DeviceOutput {
+    /// A device of 48 kHz with one channel that is running, and its callback.
+    pub(super) fn running() -> (Self, RingReader) {
+        let (writer, reader) = speaker_ring(AUDIO_RATE, 1);
+        // Nobody sends events any more, which only `poll` would notice.
+        let (_, events) = sync_channel(1);
+        let mut output = Self::new(None);
+        output.state = State::Running { thread: DeviceThread { worker: None, events }, writer };
+        (output, reader)
+    }
+
+    /// Samples in the ring.
+    pub(super) fn fill(&self) -> usize {
+        match &self.state {
+            State::Running { writer, .. } => writer.fill(),
+            State::Closed { .. } | State::Opening { .. } => 0,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audio::tone_hz;
 
     #[test]
     fn the_message_for_an_absent_speaker_is_short_and_names_a_way_out() {
@@ -515,49 +419,8 @@ mod tests {
     }
 
     #[test]
-    fn a_device_of_another_rate_plays_the_same_tone() {
-        for rate in [16_000, 44_100, 96_000] {
-            let (mut writer, mut consumer) = RingWriter::new(rate);
-            let mut played = vec![];
-            for n in 0..100_u32 {
-                let mut block = [0.0; BLOCK_SAMPLES];
-                for (m, sample) in (n * 480..).zip(&mut block) {
-                    *sample = (m as f32 * 440.0 / 48_000.0 * std::f32::consts::TAU).sin() / 2.0;
-                }
-                writer.play(&block);
-                played.extend(std::iter::from_fn(|| consumer.pop().ok()));
-            }
-            // The filter delays the output by half of its length.
-            assert!(played.len().abs_diff(rate as usize) <= 50, "{rate}: {}", played.len());
-            // `tone_hz` assumes 48 kHz.
-            let found = tone_hz(&played).unwrap() * f64::from(rate) / 48_000.0;
-            assert!((found - 440.0).abs() < 2.0, "{rate}: {found}");
-        }
-    }
-
-    #[test]
-    fn the_callback_copies_to_two_channels_and_counts() {
-        let (mut writer, ring) = RingWriter::new(AUDIO_RATE);
-        let counts = Arc::clone(&writer.stats);
-        let mut callback = CallbackSide { ring, stats: Arc::clone(&counts), channels: 4 };
-        writer.play(&[0.5; BLOCK_SAMPLES]);
-        let mut out = [9_i16; 4 * 470];
-        callback.fill(&mut out);
-        assert!(out.chunks(4).all(|frame| frame == [16_384, 16_384, 0, 0]));
-        callback.fill(&mut out);
-        assert_eq!((out[4 * 9], out[4 * 10]), (16_384, 0), "silence after the last sample");
-        let counted =
-            [&counts.callbacks, &counts.underruns].map(|count| count.load(Ordering::Relaxed));
-        assert_eq!((counted, counts.max_samples.load(Ordering::Relaxed)), ([2, 1], 470));
-    }
-
-    #[test]
-    fn a_full_ring_drops_blocks_and_demands_none() {
-        let (writer, _consumer) = RingWriter::new(AUDIO_RATE);
-        let (_sender, events) = sync_channel(1);
-        let thread = DeviceThread { worker: None, events };
-        let mut output = DeviceOutput::new(None);
-        output.state = State::Running { thread, writer };
+    fn a_full_ring_demands_no_block() {
+        let (mut output, _reader) = DeviceOutput::running();
         let mut demanded = 0;
         while output.demand() == BlockDemand::Now {
             output.play(&[0.5; BLOCK_SAMPLES]);

@@ -177,11 +177,11 @@ impl MixerThread {
         if let BlockDemand::Wait(timeout) = demand
             && now.since(self.last_demand) <= timeout
         {
-            self.next_block = now + BLOCK;
             return POLL_INTERVAL;
         }
         // By the clock: there is no device or it has stalled. Streams are still decoded and
-        // measured.
+        // measured, also the blocks for which the device was waited for. So when it is back, it
+        // continues with what is said then.
         if now.since(self.next_block) > RESYNC_THRESHOLD {
             self.next_block = now;
         }
@@ -249,5 +249,102 @@ impl MixedVoice {
             on_first();
         }
         block
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use super::*;
+    use crate::playback::{device_output::DeviceOutput, speaker_ring::RingReader};
+
+    /// A mixer without streams that plays on a device, in virtual time.
+    struct Playing {
+        mixer: MixerThread,
+        callback: RingReader,
+        now: MediaTime,
+        blocks: u64,
+    }
+
+    impl Playing {
+        fn new() -> Self {
+            let (_, new_voices) = sync_channel(1);
+            let outputs = (SpeakerSpec::None, Arc::default());
+            let mut mixer = MixerThread::new(outputs, new_voices, Arc::new(|_| ()));
+            let (device, callback) = DeviceOutput::running();
+            mixer.output = Output::Device(device);
+            Self { mixer, callback, now: now(), blocks: 0 }
+        }
+
+        /// Lets time pass. `callback` returns how many samples the device takes in each block of
+        /// 10 ms, counted from the beginning.
+        fn run(&mut self, blocks: u64, callback: impl Fn(u64) -> usize) {
+            for _ in 0..blocks {
+                for _ in 0..4 {
+                    self.mixer.mix_due_blocks(self.now);
+                    self.now = self.now + POLL_INTERVAL;
+                }
+                let mut out = vec![0.0_f32; callback(self.blocks)];
+                if !out.is_empty() {
+                    self.callback.fill(&mut out);
+                }
+                self.blocks += 1;
+            }
+        }
+
+        fn fill(&self) -> usize {
+            match &self.mixer.output {
+                Output::Device(device) => device.fill(),
+                Output::Silent | Output::File(_) => panic!("another output"),
+            }
+        }
+    }
+
+    /// What the ring holds at most while the device plays: a callback, the least cushion and the
+    /// block that was just written.
+    const USUAL_FILL: usize = 3 * BLOCK_SAMPLES;
+
+    #[test]
+    fn after_a_speaker_stood_still_the_ring_is_back_at_its_target_within_200_ms() {
+        for stall in [10, 20, 50, 90] {
+            // It then asks for what it has missed, at once or not at all.
+            for missed in [0, stall as usize * BLOCK_SAMPLES] {
+                let mut playing = Playing::new();
+                playing.run(100, |_| BLOCK_SAMPLES);
+                playing.run(stall, |_| 0);
+                assert!(
+                    playing.fill() <= USUAL_FILL,
+                    "{stall}: {} while it stands",
+                    playing.fill()
+                );
+                playing.run(1, |_| BLOCK_SAMPLES + missed);
+                playing.run(19, |_| BLOCK_SAMPLES);
+                assert!(playing.fill() <= USUAL_FILL, "{stall} {missed}: {}", playing.fill());
+                let underruns = playing.callback.underruns();
+                playing.run(100, |_| BLOCK_SAMPLES);
+                assert!(playing.fill() <= USUAL_FILL, "{stall} {missed}: {}", playing.fill());
+                assert_eq!(playing.callback.underruns(), underruns, "it is paced by the device");
+            }
+        }
+    }
+
+    #[test]
+    fn a_speaker_that_begins_late_does_not_begin_with_a_delay() {
+        let mut playing = Playing::new();
+        // A sound server asks once when the stream is opened.
+        playing.run(120, |n| if n == 0 { 2 * BLOCK_SAMPLES } else { 0 });
+        playing.run(20, |_| BLOCK_SAMPLES);
+        assert!(playing.fill() <= USUAL_FILL, "{}", playing.fill());
+    }
+
+    #[test]
+    fn no_time_is_left_out_while_a_speaker_stands_still() {
+        let mut playing = Playing::new();
+        playing.run(50, |_| BLOCK_SAMPLES);
+        playing.run(60, |_| 0);
+        // What is mixed next is due now, and not when the device was given up.
+        let due = playing.mixer.next_block;
+        assert!(due.since(playing.now) <= BLOCK && playing.now.since(due) <= BLOCK, "{due:?}");
     }
 }

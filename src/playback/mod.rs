@@ -16,6 +16,7 @@ mod output;
 mod playout_clock;
 mod receive_stats;
 mod speaker;
+mod speaker_ring;
 mod speaker_spec;
 mod sps;
 #[cfg(any(fuzzing, test))]

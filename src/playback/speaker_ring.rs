@@ -1,0 +1,506 @@
+//! The ring of samples between the mixer thread and the callback of a speaker device.
+//!
+//! It holds what the next callback takes and a cushion, and never more: what is in the ring is
+//! delay. A speaker that stands still for a while therefore leaves no delay behind.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use cpal::{FromSample, SizedSample};
+
+use crate::{
+    audio::{Fade, Resampler},
+    media::{AUDIO_RATE, BLOCK_SAMPLES},
+    model::MediaTime,
+};
+
+/// The writing side of the ring, on the mixer thread.
+pub(super) struct RingWriter {
+    ring: rtrb::Producer<f32>,
+    stats: Arc<CallbackStats>,
+    /// The samples of a 10 ms block at the device's rate.
+    block_samples: usize,
+    /// The resampler and its output buffer, if the device does not play 48 kHz.
+    resampler: Option<(Resampler, Vec<f32>)>,
+    /// What would have followed the block pushed last, if later blocks were left out.
+    continuation: Option<[f32; OVERLAP]>,
+}
+
+/// The reading side of the ring, in the device's real-time callback. It never locks, allocates or
+/// waits.
+pub(super) struct RingReader {
+    ring: rtrb::Consumer<f32>,
+    stats: Arc<CallbackStats>,
+    channels: usize,
+    block_samples: usize,
+    /// The samples per channel of the latest callbacks.
+    sizes: [usize; SIZES],
+    next_size: usize,
+    /// Fades out before a gap and in after it.
+    fade: Fade,
+    /// The cross-fade that hides removed samples, and how much of it was played.
+    joint: [f32; OVERLAP],
+    joint_at: usize,
+}
+
+/// What both sides tell each other.
+#[derive(Debug, Default)]
+pub(super) struct CallbackStats {
+    /// The number of callbacks.
+    pub(super) callbacks: AtomicU64,
+    /// The samples per channel that a callback usually takes.
+    pub(super) usual_samples: AtomicUsize,
+    /// Callbacks that found too few samples in the ring.
+    pub(super) underruns: AtomicU64,
+    /// The wanted fill in samples; 0 before the first block.
+    wanted: AtomicUsize,
+}
+
+/// The capacity of the ring in blocks: half a second, more than any callback takes.
+const RING_BLOCKS: usize = 50;
+
+/// The length of cross-fades in samples: 5 ms at 48 kHz.
+const OVERLAP: usize = BLOCK_SAMPLES / 2;
+
+/// The length of the fades beside a gap in samples: 2.5 ms at 48 kHz.
+const GAP_FADE: usize = BLOCK_SAMPLES / 4;
+
+/// The number of callbacks whose sizes are remembered: 0.6 s with those of 10 ms.
+const SIZES: usize = 64;
+
+/// As many of them may be larger than usual. A sound server that stood still asks once or twice for
+/// all that it has missed. Delay for the next time would be delay for ever.
+const OUTLIERS: usize = 2;
+
+/// Creates both sides of a ring for a device with this rate and number of channels.
+pub(super) fn speaker_ring(rate: u32, channels: usize) -> (RingWriter, RingReader) {
+    let block_samples = (rate / 100).max(1) as usize;
+    let (producer, consumer) = rtrb::RingBuffer::new(RING_BLOCKS * block_samples);
+    let stats = Arc::<CallbackStats>::default();
+    // `Resampler` converts to `AUDIO_RATE` only. The ratio from `AUDIO_RATE`² / `rate` to
+    // `AUDIO_RATE` is that from `AUDIO_RATE` to `rate`. The rounding error of some millionths
+    // has no effect, because the device's demand controls the number of blocks.
+    let input_rate = (u64::from(AUDIO_RATE).pow(2) + u64::from(rate) / 2) / u64::from(rate.max(1));
+    let resampler = (rate != AUDIO_RATE)
+        .then(|| (Resampler::new(input_rate as u32), Vec::with_capacity(2 * block_samples)));
+    let writer = RingWriter {
+        ring: producer,
+        stats: Arc::clone(&stats),
+        block_samples,
+        resampler,
+        continuation: None,
+    };
+    let reader = RingReader {
+        ring: consumer,
+        stats,
+        channels: channels.max(1),
+        block_samples,
+        sizes: [0; SIZES],
+        next_size: 0,
+        fade: Fade::SILENT,
+        joint: [0.0; OVERLAP],
+        joint_at: OVERLAP,
+    };
+    (writer, reader)
+}
+
+impl RingWriter {
+    /// What the callback counts.
+    pub(super) const fn stats(&self) -> &Arc<CallbackStats> {
+        &self.stats
+    }
+
+    /// The samples that a callback usually takes, at least a block.
+    pub(super) fn callback_samples(&self) -> usize {
+        self.stats.usual_samples.load(Ordering::Relaxed).max(self.block_samples)
+    }
+
+    /// The length of a callback in whole blocks.
+    pub(super) fn callback_blocks(&self) -> usize {
+        self.callback_samples() / self.block_samples
+    }
+
+    /// Samples in the ring.
+    pub(super) fn fill(&self) -> usize {
+        self.capacity() - self.ring.slots()
+    }
+
+    /// Whether the ring needs a block to have a callback and this cushion, in quarter blocks.
+    pub(super) fn needs_block(&self, cushion: usize) -> bool {
+        let wanted = self.wanted(cushion);
+        self.stats.wanted.store(wanted, Ordering::Relaxed);
+        self.fill() < wanted
+    }
+
+    /// Writes the block to the ring. Leaves it out if the ring already has what is wanted: blocks
+    /// that are mixed by the clock while the device stands still would only be delay later. The
+    /// next block that is written is joined to the earlier ones by a cross-fade.
+    pub(super) fn play(&mut self, block: &[f32; BLOCK_SAMPLES], cushion: usize) {
+        if !self.needs_block(cushion) {
+            if self.continuation.is_none() {
+                self.continuation = block.first_chunk().copied();
+            }
+            return;
+        }
+        let mut block = *block;
+        if let Some(continuation) = self.continuation.take() {
+            cross_fade(&continuation, &mut block);
+        }
+        let pushed = match &mut self.resampler {
+            None => self.ring.push_entire_slice(&block),
+            Some((resampler, at_rate)) => {
+                at_rate.clear();
+                resampler.push(&block, at_rate);
+                self.ring.push_entire_slice(at_rate)
+            }
+        };
+        if pushed.is_err() {
+            tracing::trace!("speaker ring full, block dropped");
+        }
+    }
+
+    fn wanted(&self, cushion: usize) -> usize {
+        let wanted = self.callback_samples() + cushion * self.block_samples / 4;
+        wanted.min(self.capacity() - 2 * self.block_samples)
+    }
+
+    fn capacity(&self) -> usize {
+        RING_BLOCKS * self.block_samples
+    }
+}
+
+impl RingReader {
+    /// The real-time callback: copies samples and counts.
+    pub(super) fn fill<T: SizedSample + FromSample<f32>>(&mut self, out: &mut [T]) {
+        let frames = out.len() / self.channels;
+        self.record_size(frames);
+        self.shorten();
+        let available = self.ring.slots() + OVERLAP - self.joint_at;
+        for (n, frame) in out.chunks_mut(self.channels).enumerate() {
+            let sample = self.next_sample(available.saturating_sub(n), frames - n.min(frames));
+            // The front left and right channels. Further channels stay silent.
+            for (channel, to) in frame.iter_mut().enumerate() {
+                *to = T::from_sample(if channel < 2 { sample } else { 0.0 });
+            }
+        }
+        let counts = &self.stats;
+        counts.underruns.fetch_add(u64::from(available < frames), Ordering::Relaxed);
+        counts.callbacks.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The next sample, of which `left` are there and `needed` are asked for. It fades out before
+    /// a gap and in after it.
+    fn next_sample(&mut self, left: usize, needed: usize) -> f32 {
+        let mut sample = [0.0];
+        if left == 0 {
+            self.fade = Fade::SILENT;
+        } else if self.joint_at < OVERLAP {
+            sample[0] = self.joint[self.joint_at];
+            self.joint_at += 1;
+        } else {
+            sample[0] = self.ring.pop().unwrap_or(0.0);
+        }
+        let ends = left < needed && left <= GAP_FADE;
+        self.fade.apply(&mut sample, if ends { 0.0 } else { 1.0 }, GAP_FADE);
+        sample[0]
+    }
+
+    /// Records the size of this callback.
+    fn record_size(&mut self, samples: usize) {
+        self.sizes[self.next_size] = samples;
+        self.next_size = (self.next_size + 1) % SIZES;
+        let mut largest = [0; OUTLIERS + 1];
+        for size in self.sizes {
+            // `largest` is sorted, the smallest first.
+            if size > largest[0] {
+                largest[0] = size;
+                largest.sort_unstable();
+            }
+        }
+        self.stats.usual_samples.store(largest[0], Ordering::Relaxed);
+    }
+
+    /// Removes what the ring has beyond the wanted fill and a block, for example after callbacks
+    /// have become smaller. A cross-fade hides it.
+    fn shorten(&mut self) {
+        let (held, wanted) = (self.ring.slots(), self.stats.wanted.load(Ordering::Relaxed));
+        let excess = held.saturating_sub(wanted);
+        if wanted == 0 || excess < 2 * self.block_samples || self.joint_at < OVERLAP {
+            return;
+        }
+        if self.ring.pop_entire_slice(&mut self.joint).is_err() {
+            return;
+        }
+        if let Ok(chunk) = self.ring.read_chunk(excess.saturating_sub(OVERLAP)) {
+            chunk.commit_all();
+        }
+        let mut later = [0.0; OVERLAP];
+        if self.ring.pop_entire_slice(&mut later).is_ok() {
+            cross_fade(&self.joint, &mut later);
+            self.joint = later;
+        }
+        self.joint_at = 0;
+    }
+}
+
+/// Fades from `from` to the beginning of `to`, and writes the result there.
+fn cross_fade(from: &[f32; OVERLAP], to: &mut [f32]) {
+    for (n, (from, to)) in from.iter().zip(to).enumerate() {
+        let share = (n as f32 + 0.5) / OVERLAP as f32;
+        *to = from * (1.0 - share) + *to * share;
+    }
+}
+
+/// How much the ring holds beyond what one callback takes: more after underruns, less when there
+/// are none.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cushion {
+    /// In quarter blocks of 10 ms.
+    quarters: usize,
+    /// The underruns so far.
+    underruns: u64,
+    /// When the last underrun occurred or the cushion last changed.
+    since: MediaTime,
+    /// How long no underrun may occur before the cushion shrinks.
+    patience: Duration,
+    /// Whether the last change made it smaller.
+    has_shrunk: bool,
+}
+
+impl Cushion {
+    /// 10 ms: how late the mixer thread may be initially.
+    const MIN: usize = 4;
+
+    /// 100 ms: more latency is not acceptable in a conversation.
+    const MAX: usize = 40;
+
+    /// The shortest patience.
+    const MIN_PATIENCE: Duration = Duration::from_secs(2);
+
+    /// The longest patience, on a machine that is late again and again.
+    const MAX_PATIENCE: Duration = Duration::from_secs(16);
+
+    /// The least cushion.
+    pub(super) const fn new() -> Self {
+        Self {
+            quarters: Self::MIN,
+            underruns: 0,
+            since: MediaTime::from_micros(0),
+            patience: Self::MIN_PATIENCE,
+            has_shrunk: false,
+        }
+    }
+
+    /// The cushion in quarter blocks of 10 ms.
+    pub(super) const fn quarters(self) -> usize {
+        self.quarters
+    }
+
+    /// Continues with a device that has just been opened.
+    pub(super) fn on_opened(&mut self, now: MediaTime) {
+        (self.underruns, self.since) = (0, now);
+    }
+
+    /// Adapts the cushion to the number of underruns since the device was opened: 2.5 ms more after
+    /// each, and a quarter of the excess less after some time without any. That time doubles when
+    /// an underrun shows that the cushion has shrunk too much.
+    pub(super) fn adapt(&mut self, underruns: u64, now: MediaTime) {
+        if underruns > self.underruns {
+            // The first underrun is ignored: the device starts before the first block.
+            if self.underruns > 0 {
+                self.quarters = (self.quarters + 1).min(Self::MAX);
+                if self.has_shrunk {
+                    self.patience = (2 * self.patience).min(Self::MAX_PATIENCE);
+                }
+                self.has_shrunk = false;
+            }
+            (self.underruns, self.since) = (underruns, now);
+        } else if now.since(self.since) > self.patience {
+            let excess = self.quarters.saturating_sub(Self::MIN);
+            if excess == 0 {
+                self.patience = Self::MIN_PATIENCE;
+            }
+            self.quarters -= excess.div_ceil(4);
+            self.has_shrunk = excess > 0;
+            self.since = now;
+        }
+    }
+}
+
+#[cfg(test)]
+impl RingReader {
+    /// Callbacks that found too few samples.
+    pub(super) fn underruns(&self) -> u64 {
+        self.stats.underruns.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{audio::tone_hz, playback::testing::at};
+
+    const LEAST: usize = Cushion::MIN;
+
+    /// Plays this many blocks of a tone from block `first` on.
+    fn play_tone(writer: &mut RingWriter, first: u32, blocks: u32) {
+        for n in first..first + blocks {
+            let mut block = [0.0; BLOCK_SAMPLES];
+            for (m, sample) in (n * 480..).zip(&mut block) {
+                *sample = (m as f32 * 440.0 / 48_000.0 * std::f32::consts::TAU).sin() / 2.0;
+            }
+            writer.play(&block, LEAST);
+        }
+    }
+
+    fn max_step(samples: &[f32]) -> f32 {
+        samples.windows(2).map(|pair| (pair[1] - pair[0]).abs()).fold(0.0, f32::max)
+    }
+
+    #[test]
+    fn a_device_of_another_rate_plays_the_same_tone() {
+        for rate in [16_000, 44_100, 96_000] {
+            let (mut writer, mut reader) = speaker_ring(rate, 1);
+            let mut played = vec![];
+            for n in 0..100 {
+                play_tone(&mut writer, n, 1);
+                played.extend(std::iter::from_fn(|| reader.ring.pop().ok()));
+            }
+            // The filter delays the output by half of its length.
+            assert!(played.len().abs_diff(rate as usize) <= 50, "{rate}: {}", played.len());
+            // `tone_hz` assumes 48 kHz.
+            let found = tone_hz(&played).unwrap() * f64::from(rate) / 48_000.0;
+            assert!((found - 440.0).abs() < 2.0, "{rate}: {found}");
+        }
+    }
+
+    #[test]
+    fn the_callback_copies_to_two_channels_and_counts() {
+        let (mut writer, mut reader) = speaker_ring(AUDIO_RATE, 4);
+        let counts = Arc::clone(writer.stats());
+        writer.play(&[0.5; BLOCK_SAMPLES], LEAST);
+        let mut out = [9_i16; 4 * 470];
+        reader.fill(&mut out);
+        assert!(out.chunks(4).all(|frame| frame[0] == frame[1] && frame[2..] == [0, 0]));
+        assert!(out[4 * GAP_FADE..].chunks(4).all(|frame| frame[0] == 16_384), "after the fade in");
+        reader.fill(&mut out);
+        assert!(out[4 * 9] > 0 && out[4 * 10] == 0, "silence after the last sample");
+        let counted =
+            [&counts.callbacks, &counts.underruns].map(|count| count.load(Ordering::Relaxed));
+        assert_eq!(counted, [2, 1]);
+    }
+
+    #[test]
+    fn before_and_after_a_gap_there_is_no_click() {
+        let (mut writer, mut reader) = speaker_ring(AUDIO_RATE, 1);
+        let mut played = vec![];
+        for n in 0..6 {
+            play_tone(&mut writer, 2 * n, 2);
+            let mut out = [0.0_f32; 1300];
+            reader.fill(&mut out);
+            played.extend(out);
+        }
+        assert!(played.iter().filter(|sample| **sample == 0.0).count() > 1000, "gaps");
+        let step = max_step(&played);
+        assert!(step < 0.04, "a click of {step}; the tone's own steps are 0.029");
+    }
+
+    #[test]
+    fn blocks_beyond_the_wanted_fill_are_left_out_and_the_next_one_is_joined_without_a_click() {
+        let (mut writer, mut reader) = speaker_ring(AUDIO_RATE, 1);
+        let mut played = vec![];
+        let mut callback = |reader: &mut RingReader, samples: usize| {
+            let mut out = vec![0.0_f32; samples];
+            reader.fill(&mut out);
+            played.extend(out);
+        };
+        for n in 0..4 {
+            play_tone(&mut writer, n, 1);
+            callback(&mut reader, 480);
+        }
+        play_tone(&mut writer, 4, 47);
+        assert_eq!(writer.fill(), 2 * BLOCK_SAMPLES, "one callback and the least cushion");
+        for n in 51..60 {
+            callback(&mut reader, 480);
+            play_tone(&mut writer, n, 1);
+        }
+        let step = max_step(&played);
+        assert!(step < 0.06, "a click of {step}; the tone's own steps are 0.029");
+        assert!(!played[480..].contains(&0.0) || played.iter().filter(|s| **s == 0.0).count() < 20);
+    }
+
+    #[test]
+    fn a_callback_that_asks_for_all_it_has_missed_does_not_change_the_wanted_fill() {
+        let (mut writer, mut reader) = speaker_ring(AUDIO_RATE, 1);
+        let mut callback = |writer: &mut RingWriter, samples: usize| {
+            while writer.needs_block(LEAST) {
+                play_tone(writer, 0, 1);
+            }
+            reader.fill(&mut vec![0.0_f32; samples]);
+        };
+        (0..20).for_each(|_| callback(&mut writer, 480));
+        (0..OUTLIERS).for_each(|_| callback(&mut writer, 24_000));
+        callback(&mut writer, 480);
+        assert_eq!(writer.callback_samples(), 480);
+        (0..20).for_each(|_| callback(&mut writer, 2048));
+        assert_eq!(writer.callback_samples(), 2048, "callbacks that stay large are provided for");
+    }
+
+    #[test]
+    fn a_ring_that_is_too_full_is_shortened_without_a_click() {
+        let (mut writer, mut reader) = speaker_ring(AUDIO_RATE, 1);
+        let mut played = vec![];
+        let mut callback = |samples: usize| {
+            let mut out = vec![0.0_f32; samples];
+            reader.fill(&mut out);
+            played.extend(out);
+        };
+        (0..4).for_each(|_| callback(9600));
+        play_tone(&mut writer, 0, 21);
+        assert!(writer.fill() >= 9600, "200 ms: {}", writer.fill());
+        // The device's callbacks become small.
+        for n in 21..120 {
+            callback(480);
+            play_tone(&mut writer, n, 1);
+        }
+        assert!(writer.fill() <= 3 * BLOCK_SAMPLES, "{}", writer.fill());
+        let step = max_step(&played);
+        assert!(step < 0.06, "a click of {step}; the tone's own steps are 0.029");
+    }
+
+    #[test]
+    fn the_cushion_grows_with_underruns_and_comes_down_within_half_a_minute() {
+        let mut cushion = Cushion::new();
+        cushion.on_opened(at(0));
+        (1..=37).for_each(|underruns| cushion.adapt(underruns, at(1000)));
+        assert_eq!(cushion.quarters(), Cushion::MAX);
+        let mut quarters = vec![];
+        for tenth in 1..=300 {
+            cushion.adapt(37, at(1000 + tenth * 100));
+            quarters.push(cushion.quarters());
+        }
+        assert!(quarters[100] <= 16, "30 ms of excess after ten seconds: {quarters:?}");
+        assert_eq!(*quarters.last().unwrap(), Cushion::MIN, "{quarters:?}");
+    }
+
+    #[test]
+    fn a_cushion_that_was_needed_is_given_up_more_slowly_each_time() {
+        let mut cushion = Cushion::new();
+        cushion.on_opened(at(0));
+        (1..=12).for_each(|underruns| cushion.adapt(underruns, at(0)));
+        let (needed, mut underruns) = (cushion.quarters(), 12);
+        for tenth in 0..1200 {
+            // The machine is late each time that the cushion is too small.
+            if cushion.quarters() < needed {
+                underruns += 1;
+            }
+            cushion.adapt(underruns, at(tenth * 100));
+        }
+        assert!((20..40).contains(&underruns), "{underruns} underruns in two minutes");
+    }
+}
