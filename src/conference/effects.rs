@@ -54,7 +54,7 @@ pub enum Effect {
     },
     /// Set the media that a peer connection sends: once it is connected, what its direction allows
     /// and no switch mutes. Sent only when it changes. For a source that is not sent no packet goes
-    /// out, not even silence.
+    /// out; audio ends with three packets of silence.
     SetSending {
         /// The connection.
         peer: PeerId,

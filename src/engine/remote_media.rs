@@ -147,6 +147,9 @@ impl RemoteMedia {
     /// Sets the audio routing of a peer connection.
     pub(super) fn set_audio_routing(&mut self, peer: PeerId, routing: AudioRouting) {
         self.audio_routing.insert(peer, routing);
+        for audio in self.peers.get(&peer).into_iter().flat_map(PeerTracks::audios) {
+            audio.voice.set_muted(!routing.expects_audio);
+        }
         self.play_each_stream_once();
     }
 
@@ -214,6 +217,8 @@ impl RemoteMedia {
                     && let Some(received) = self.peers.get_mut(&peer)
                 {
                     let voice = speaker.play(&track, meter, on_first);
+                    let routing = self.audio_routing.get(&peer).unwrap_or(&AudioRouting::DEFAULT);
+                    voice.set_muted(!routing.expects_audio);
                     let tone = self.measures_tones.then(|| voice.tap_tone());
                     track.start();
                     received.audio[source] = Some(RemoteAudio { id, track, voice, tone });

@@ -21,7 +21,7 @@ mod worker;
 pub use burnt_in_timecode::BurntInTimecode;
 pub use clock::{now, unix_ms};
 pub use codec::Codec;
-pub use encoded::{EncodedAudio, EncodedVideo};
+pub use encoded::{AUDIO_PACKET_SAMPLES, AUDIO_PACKET_TIME, EncodedAudio, EncodedVideo};
 pub use fanout::{Fanout, Keyframe, MAX_LAG, Subscription};
 pub use frame::{AUDIO_RATE, AudioBlock, BLOCK_SAMPLES, FramePool, VideoFrame};
 pub use meter::{Meter, SILENCE_DBFS};

@@ -30,6 +30,12 @@ pub struct AudioReceiver {
     /// Consecutive samples that were concealed.
     concealed_run: usize,
     fade: Fade,
+    /// Whether the sender signals that it sends nothing.
+    is_muted: bool,
+    /// Whether the packet that was decoded last is silent.
+    is_last_silent: bool,
+    /// Whether the stream fades because its sender pauses, and not because packets are late.
+    is_pausing: bool,
     drift: DriftDetector,
     concealment: Concealment,
     /// Samples that were played.
@@ -57,6 +63,12 @@ const CONCEAL_FULL_GAIN_SAMPLES: usize = AUDIO_RATE as usize * 80 / 1000;
 /// Samples over which concealment then fades out.
 const CONCEAL_FADE_OUT_SAMPLES: usize = AUDIO_RATE as usize * 40 / 1000;
 
+/// Samples over which audio fades out when its sender pauses.
+const PAUSE_FADE_OUT_SAMPLES: usize = AUDIO_RATE as usize * 10 / 1000;
+
+/// The peak below which a packet is silent: -74 dBFS, which Opus makes of digital silence.
+const SILENT_PEAK: f32 = 2e-4;
+
 /// Samples over which audio fades in after silence.
 const FADE_IN_SAMPLES: usize = AUDIO_RATE as usize * 5 / 1000;
 
@@ -75,6 +87,9 @@ impl AudioReceiver {
             state: State::Idle,
             concealed_run: 0,
             fade: Fade::SILENT,
+            is_muted: false,
+            is_last_silent: false,
+            is_pausing: false,
             drift: DriftDetector::default(),
             concealment: Concealment::default(),
             total_samples: 0,
@@ -106,7 +121,9 @@ impl AudioReceiver {
         self.total_samples += BLOCK_SAMPLES as u64;
         let mut block = [0.0; BLOCK_SAMPLES];
         block.iter_mut().zip(self.pending.drain(..BLOCK_SAMPLES)).for_each(|(to, from)| *to = from);
-        if self.concealed_run > CONCEAL_FULL_GAIN_SAMPLES {
+        if self.is_pausing {
+            self.fade.apply(&mut block, 0.0, PAUSE_FADE_OUT_SAMPLES);
+        } else if self.concealed_run > CONCEAL_FULL_GAIN_SAMPLES {
             self.fade.apply(&mut block, 0.0, CONCEAL_FADE_OUT_SAMPLES);
         } else {
             self.fade.apply(&mut block, 1.0, FADE_IN_SAMPLES);
@@ -115,6 +132,12 @@ impl AudioReceiver {
             self.stop();
         }
         Some(block)
+    }
+
+    /// Sets whether the sender signals that it sends nothing: packets that do not come are then
+    /// neither awaited nor concealed. Those that come are played.
+    pub const fn set_muted(&mut self, is_muted: bool) {
+        self.is_muted = is_muted;
     }
 
     /// The statistics so far, with the level of the last second.
@@ -143,6 +166,7 @@ impl AudioReceiver {
         self.state = State::Idle;
         self.pending.clear();
         self.concealed_run = 0;
+        (self.is_pausing, self.is_last_silent) = (false, false);
         self.drift = DriftDetector::default();
         self.concealment.on_stop(self.jitter.lost());
     }
@@ -160,6 +184,10 @@ impl AudioReceiver {
                         self.jitter_delay.add(samples as u64, delay, target);
                         self.packet_samples = samples;
                         self.concealed_run = 0;
+                        self.is_pausing = false;
+                        // Opus fades to another mode in the first half.
+                        let end = &self.scratch[samples / 2..samples];
+                        self.is_last_silent = end.iter().all(|x| x.abs() < SILENT_PEAK);
                         self.pending.extend(&self.scratch[..samples]);
                     }
                     None => self.conceal(self.packet_samples),
@@ -182,7 +210,13 @@ impl AudioReceiver {
             }
             Pull::Conceal(samples) => self.conceal(samples),
             Pull::Empty => {
+                let concealed = self.concealment.samples;
                 self.conceal(BLOCK_SAMPLES);
+                if self.is_muted || self.is_last_silent {
+                    // The sender pauses: nothing is missing.
+                    self.is_pausing = true;
+                    self.concealment.samples = concealed;
+                }
                 self.jitter.on_underrun(BLOCK_SAMPLES);
             }
         }
@@ -341,9 +375,12 @@ impl DriftDetector {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::{
         audio::{History, level_dbfs, tone_hz},
+        media::EncodedAudio,
         model::AudioStats,
         playback::testing::{ToneEncoder, at, packet},
     };
@@ -498,6 +535,47 @@ mod tests {
         assert_eq!(stats.lost, 0);
         assert!(stats.concealed_ms <= 130, "{stats:?}");
         assert!(stats.level_dbfs > -14.0, "{stats:?}");
+    }
+
+    /// Plays a second of a tone that ends, and returns how long it is heard after its end, in ms, and
+    /// the milliseconds that were concealed.
+    fn heard_after_the_end(silent_packets: u64, is_muted: bool) -> (u64, u64) {
+        let mut encoder = ToneEncoder::with_fec(440.0, 0.5);
+        let mut packets: Vec<_> = (0..50_u64)
+            .map(|n| {
+                let (payload, arrival) = (encoder.next_packet(), at(1000 + n * 20));
+                packet(n as u16, (n * 960) as u32, false, payload, arrival)
+            })
+            .collect();
+        let audio = |sample| EncodedAudio { time: at(0), sample, data: Bytes::new() };
+        let mut last = audio(49 * 960);
+        for n in 50..50 + silent_packets {
+            last = last.silence_after();
+            let (stamp, payload) = (last.sample as u32, last.data.to_vec());
+            packets.push(packet(n as u16, stamp, false, payload, at(1000 + n * 20)));
+        }
+        let mut playout = TestPlayout::new();
+        let mut arrivals = packets.into_iter().peekable();
+        playout.play(100, &mut arrivals);
+        playout.decoder.set_muted(is_muted);
+        playout.play(40, &mut arrivals);
+        let last = playout.played.chunks(48).rposition(|ms| level_dbfs(ms) > -60.0);
+        // The last packet with a tone covers the 20 ms before second 1.0, and arrives at 0.98.
+        let end = 980 + 20;
+        let steps = max_step(&playout.played[4800..]);
+        assert!(steps < 0.1, "{silent_packets} {is_muted}: a click of {steps}");
+        (last.unwrap() as u64 - end, playout.stats().concealed_ms)
+    }
+
+    #[test]
+    fn a_mute_is_heard_at_once_and_is_no_loss() {
+        for (silent_packets, is_muted) in [(3, false), (3, true), (1, false), (0, true)] {
+            let (heard, concealed) = heard_after_the_end(silent_packets, is_muted);
+            let what = format!("{silent_packets} packets, {is_muted}: {heard} ms");
+            assert!(heard <= 45 && concealed == 0, "{what}, {concealed} ms concealed");
+        }
+        let (heard, concealed) = heard_after_the_end(0, false);
+        assert!(heard > 60 && concealed >= 100, "a loss is concealed: {heard} {concealed}");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::{
     audio_receiver::AudioReceiver,
     audio_track::AudioTrack,
     mixer::{MixedVoice, MixerThread, VoiceControl},
-    tone_tap::{ToneTap, ToneTapSlot},
+    tone_tap::ToneTap,
 };
 use crate::{
     audio::{Fade, LevelWindow},
@@ -116,9 +116,8 @@ impl Speaker {
         on_first: Box<dyn FnOnce() + Send>,
     ) -> Voice {
         let (stats_sender, stats) = watch::channel(AudioReceiveStats::default());
-        let (is_audible, is_removed) = (AtomicBool::new(true), AtomicBool::new(false));
-        let tone = ToneTapSlot::default();
-        let control = Arc::new(VoiceControl { is_audible, is_removed, tone });
+        let is_audible = AtomicBool::new(true);
+        let control = Arc::new(VoiceControl { is_audible, ..VoiceControl::default() });
         match AudioReceiver::new() {
             Ok(receiver) => {
                 let voice = MixedVoice {
@@ -187,6 +186,12 @@ impl Voice {
     /// Sets whether the stream is part of the mix. If not, it is still decoded and measured.
     pub fn set_audible(&self, on: bool) {
         self.control.is_audible.store(on, Ordering::Release);
+    }
+
+    /// Sets whether the sender signals that it sends nothing. The stream then fades when its packets
+    /// end, and no loss is concealed.
+    pub fn set_muted(&self, is_muted: bool) {
+        self.control.is_muted.store(is_muted, Ordering::Release);
     }
 }
 

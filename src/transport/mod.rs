@@ -20,6 +20,7 @@ mod crypto;
 mod data_channel;
 mod dtls_handshake;
 mod early_media;
+mod ending;
 #[cfg(any(fuzzing, test))]
 pub mod fuzz;
 mod h264_packetizer;

@@ -11,7 +11,7 @@ use tokio::{
 };
 use webrtc::media_stream::track_local::{TrackLocal, static_rtp::TrackLocalStaticRTP};
 
-use super::{h264_packetizer, tap::SendClock};
+use super::{ending::Ending, h264_packetizer, tap::SendClock};
 use crate::media::{
     EncodedAudio, EncodedVideo, Keyframe, KeyframeRequest, Subscription, SubscriptionSlot,
 };
@@ -30,6 +30,10 @@ pub(super) trait RtpMedia: Keyframe + Send + Sync + 'static {
     const MARKER: bool;
     /// Whether each frame needs another timestamp than the one before it.
     const HAS_OWN_TIMESTAMP: bool;
+    /// What ends this medium when it is muted, and follows this frame; `None` if nothing does.
+    fn silence_after(&self) -> Option<Self>
+    where
+        Self: Sized;
 }
 
 impl RtpMedia for EncodedVideo {
@@ -46,6 +50,10 @@ impl RtpMedia for EncodedVideo {
 
     /// A receiver joins packets with the same timestamp to one access unit.
     const HAS_OWN_TIMESTAMP: bool = true;
+
+    fn silence_after(&self) -> Option<Self> {
+        None
+    }
 }
 
 impl RtpMedia for EncodedAudio {
@@ -63,6 +71,10 @@ impl RtpMedia for EncodedAudio {
 
     /// A new source restarts the count of samples.
     const HAS_OWN_TIMESTAMP: bool = false;
+
+    fn silence_after(&self) -> Option<Self> {
+        Some(Self::silence_after(self))
+    }
 }
 
 /// Sends one track of a connection.
@@ -91,7 +103,7 @@ impl TrackSender {
     /// Sends the frames of the source until the connection ends. A stalled connection stalls only
     /// this task: its subscription overflows and continues at a keyframe.
     pub(super) async fn run<T: RtpMedia>(mut self, source: Arc<SubscriptionSlot<T>>) {
-        let mut frames = Feed::default();
+        let mut frames = Feed::new();
         // Whether frames are skipped until one at which a decoder can start.
         let mut awaits_keyframe = true;
         let mut keyframe_wanted = false;
@@ -118,9 +130,13 @@ impl TrackSender {
                 frame = frames.next() => {
                     let Some(payload_type) = *self.active_payload_type.borrow() else { continue };
                     awaits_keyframe = awaits_keyframe && !frame.is_keyframe();
-                    if !awaits_keyframe && self.send(&*frame, payload_type).await.is_err() {
+                    if awaits_keyframe {
+                        continue;
+                    }
+                    if self.send(&*frame, payload_type).await.is_err() {
                         return;
                     }
+                    frames.ending.on_sent(&*frame);
                 }
             }
         }
@@ -167,21 +183,22 @@ struct Feed<T> {
     current: Option<Subscription<T>>,
     /// Takes over from the current one with its first frame, a keyframe.
     successor: Option<Subscription<T>>,
+    /// What follows the last frame when there is no subscription any more.
+    ending: Ending<T>,
 }
 
-impl<T> Default for Feed<T> {
-    fn default() -> Self {
-        Self { current: None, successor: None }
+impl<T: RtpMedia> Feed<T> {
+    fn new() -> Self {
+        Self { current: None, successor: None, ending: Ending::new() }
     }
-}
 
-impl<T: Keyframe> Feed<T> {
     fn replace(&mut self, latest: Option<Subscription<T>>) {
+        self.ending.on_source(latest.is_some());
         match latest {
             Some(next) if next.is_successor() && self.current.is_some() => {
                 self.successor = Some(next);
             }
-            latest => *self = Self { current: latest, successor: None },
+            latest => (self.current, self.successor) = (latest, None),
         }
     }
 
@@ -200,6 +217,7 @@ impl<T: Keyframe> Feed<T> {
                 frame
             }
             frame = next_frame(&mut self.current) => frame,
+            silence = self.ending.next() => Arc::new(silence),
         }
     }
 }

@@ -7,8 +7,8 @@ use std::{
 
 use quintet::{
     media::{
-        self, AUDIO_RATE, AudioPacket, BurntInTimecode, Codec, Fanout, IncomingTrack, Subscription,
-        Tee, TeeGuard, VideoFrame,
+        self, AUDIO_RATE, AudioPacket, BurntInTimecode, Codec, EncodedAudio, Fanout, IncomingTrack,
+        Subscription, Tee, TeeGuard, VideoFrame,
     },
     model::{Direction, MediaTime},
     playback::{AudioReceiver, AudioTrack, DecodePool, VideoPlayer, VideoTrack},
@@ -37,6 +37,9 @@ const FIRST_BLOCK: Duration = Duration::from_millis(4);
 /// Packets that wait for the next block, as many as the program's mixer keeps.
 const AUDIO_QUEUE: usize = 512;
 
+/// Packets of audio by which the sending end may lag, as in the program.
+const SENDER_QUEUE: usize = 25;
+
 /// The network over which a call is connected. webrtc-rs chooses at random between a packet and a
 /// timer of the same moment. With this delay there is no such moment, so each call begins alike.
 const CONNECTING: Impairment = Impairment { delay: Duration::from_millis(3), ..Impairment::NONE };
@@ -45,6 +48,7 @@ const CONNECTING: Impairment = Impairment { delay: Duration::from_millis(3), ..I
 pub(crate) struct Call {
     pair: Pair,
     media: watch::Sender<Media>,
+    audio: Fanout<EncodedAudio>,
     seen: Arc<Mutex<Seen>>,
     before: Seen,
     sent_before: (u64, u64),
@@ -60,6 +64,8 @@ struct Seen {
     frozen_ms: u64,
     /// Audio packets received and lost, samples concealed and samples played.
     audio: (u64, u64, u64, u64),
+    /// The moments at which a block with sound was played.
+    heard: Vec<Instant>,
     timeline: Vec<String>,
 }
 
@@ -78,6 +84,8 @@ pub(crate) struct Measured {
     pub(crate) audio_packets: (u64, u64),
     /// RTP packets sent for the first time, and sent again.
     pub(crate) sent: (u64, u64),
+    /// When sound was heard first, and until when, in milliseconds since the start.
+    pub(crate) heard_ms: Option<(u128, u128)>,
 }
 
 impl Call {
@@ -99,19 +107,20 @@ impl Call {
         pair.connect().await;
         let (video, audio) = (Fanout::default(), Fanout::default());
         pair.a.connection.send_video(Some(video.subscribe(media::MAX_LAG)));
-        pair.a.connection.send_audio(Some(audio.subscribe(25)));
+        pair.a.connection.send_audio(Some(audio.subscribe(SENDER_QUEUE)));
         let media = watch::Sender::new(Media { video: None, audio: false });
         let seen = Arc::<Mutex<Seen>>::default();
         let begun = Instant::now();
         let mut tasks = JoinSet::new();
         tasks.spawn(sender::send_video(media.subscribe(), video));
-        tasks.spawn(sender::send_audio(media.subscribe(), audio));
+        tasks.spawn(sender::send_audio(media.subscribe(), audio.clone()));
         let (_, unused) = tokio::sync::mpsc::channel(1);
         let tracks = std::mem::replace(&mut pair.b.tracks, unused);
         tasks.spawn(Receiver::new(begun, Arc::clone(&seen)).run(tracks));
         Self {
             pair,
             media,
+            audio,
             seen,
             before: Seen::default(),
             sent_before: (0, 0),
@@ -130,6 +139,12 @@ impl Call {
     /// Changes what is sent.
     pub(crate) fn set_media(&mut self, media: Media) {
         self.media.send_replace(media);
+    }
+
+    /// Mutes or unmutes the microphone of the sending end, as the program does.
+    pub(crate) fn set_muted(&mut self, is_muted: bool) {
+        let packets = (!is_muted).then(|| self.audio.subscribe(SENDER_QUEUE));
+        self.pair.a.connection.send_audio(packets);
     }
 
     /// Figures are of the time from now on.
@@ -158,6 +173,7 @@ impl Call {
             concealed: (audio.2 - earlier.2) as f64 / (audio.3 - earlier.3).max(1) as f64,
             audio_packets: (audio.0 - earlier.0, audio.1 - earlier.1),
             sent: (sent.0 - sent_before.0, sent.1 - sent_before.1),
+            heard_ms: self.heard_since(&seen.heard[before.heard.len()..]),
         }
     }
 
@@ -172,6 +188,11 @@ impl Call {
             let retransmitted = stream.retransmitted_packets_sent;
             (first + stream.packets_sent - retransmitted, again + retransmitted)
         })
+    }
+
+    fn heard_since(&self, heard: &[Instant]) -> Option<(u128, u128)> {
+        let ms = |at: &Instant| at.duration_since(self.begun).as_millis();
+        Some((ms(heard.first()?), ms(heard.last()?) + BLOCK.as_millis()))
     }
 
     fn seen(&self) -> Seen {
@@ -252,7 +273,9 @@ impl Receiver {
             }
         }
         if let Some((_, packets, receiver)) = &mut self.audio {
-            play_audio(packets, receiver, now);
+            if play_audio(packets, receiver, now) {
+                seen.heard.push(Instant::now());
+            }
             let before = std::mem::replace(&mut seen.audio, receiver.counts());
             let (_, lost, concealed, _) = seen.audio;
             if (lost, concealed) != (before.1, before.2) {
@@ -263,14 +286,17 @@ impl Receiver {
     }
 }
 
-/// Plays 10 ms, like the program's mixer.
+/// Plays 10 ms, like the program's mixer. Returns whether there is any sound in it.
 fn play_audio(
     packets: &mut Subscription<AudioPacket>,
     receiver: &mut AudioReceiver,
     now: MediaTime,
-) {
+) -> bool {
     while let Some(packet) = packets.try_recv() {
         receiver.push(&packet.0);
     }
-    receiver.pull(now);
+    receiver.pull(now).is_some_and(|block| block.iter().any(|sample| sample.abs() > AUDIBLE))
 }
+
+/// A peak of -50 dBFS.
+const AUDIBLE: f32 = 0.003;

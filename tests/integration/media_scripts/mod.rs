@@ -10,5 +10,6 @@
 mod bandwidth;
 mod call;
 mod loss;
+mod mute;
 mod script;
 mod sender;

@@ -15,6 +15,8 @@ pub(crate) enum Step {
     Conditions(Impairment),
     /// What is sent from now on.
     Media(Media),
+    /// Mutes or unmutes the microphone.
+    Mute(bool),
     /// Time passes.
     Run(Duration),
     /// Figures are of the time from now on.
@@ -77,6 +79,7 @@ pub(crate) fn run(name: &str, steps: &[Step]) -> Vec<String> {
             match step {
                 Step::Conditions(impairment) => call.set_conditions(*impairment),
                 Step::Media(media) => call.set_media(*media),
+                Step::Mute(is_muted) => call.set_muted(*is_muted),
                 Step::Run(duration) => tokio::time::sleep(*duration).await,
                 Step::Measure => call.start_measuring(),
                 Step::Check(what, holds) => {
