@@ -1,194 +1,394 @@
 //! The estimator of one peer connection.
 
-use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
+use std::{ops::RangeInclusive, time::Duration};
 
-use super::{FeedbackReport, Pacing, PacingRate, PacketResult, ProbeCluster, SentPacket};
+use super::{
+    Estimate, FeedbackReport, LimitedBy, Pacing, PacketKind, ProbeCluster, SentPacket,
+    acknowledged_rate::AcknowledgedRate,
+    application_limit::ApplicationLimit,
+    fallback::Fallback,
+    feedback_watch::{FeedbackWatch, Silence},
+    history::{Outcome, SentHistory},
+    loss_test::{LossConditions, LossTest},
+    path_queue::PathQueue,
+    path_trend::PathTrend,
+    probe_results::ProbeResults,
+    probing::{ProbeConditions, Probing, SUCCESS},
+    rate_control::{Conditions, RateControl},
+    round_trip::RoundTrip,
+    trendline::Usage,
+};
 use crate::model::{Bitrate, MediaTime};
 
 /// Estimates what one path carries, from the feedback of the other end.
 ///
 /// It counts bytes on the wire. It has no clock: each function gets the time, which must not go
-/// back.
+/// back. Its work for a report is bounded by the packets that were sent in the last four seconds,
+/// whatever the report contains, and so is its memory.
+///
+/// Three rates are found: one at which the queue of the path stays short (`RateControl`), one that
+/// loses no packets that a lower one would not lose (`LossTest`), and rates that short probes have
+/// proved (`Probing`).
 #[derive(Debug)]
 pub struct BandwidthEstimator {
-    bounds: RangeInclusive<Bitrate>,
-    target: Bitrate,
-    desired: Bitrate,
-    ceiling: Option<Bitrate>,
-    /// The bytes of packets of which nothing was reported yet.
-    in_flight: BTreeMap<u64, u32>,
-    loss: f64,
-    round_trip: Option<Duration>,
-    grew_at: Option<MediaTime>,
+    bounds: (f64, f64),
+    start: f64,
+    target: f64,
+    desired: f64,
+    /// Whether the governor has the last word.
+    is_governed: bool,
+    may_probe: bool,
+    last_sent_at: Option<MediaTime>,
+    round_trip: RoundTrip,
+    path: Path,
+    probing: Probing,
+    watch: FeedbackWatch,
+    fallback: Fallback,
 }
 
-/// What the estimator says.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Estimate {
-    /// The rate at which this peer may send.
-    pub target: Bitrate,
-    /// What keeps the target from being higher.
-    pub limited_by: LimitedBy,
-    /// The part of the packets that were lost in the last second: 0 to 1.
-    pub loss: f64,
-    /// How long the newest packets waited in queues of the path.
-    pub queue: Duration,
-    /// The smoothed round trip time, once it is known.
-    pub round_trip: Option<Duration>,
-    /// The rate at which packets arrive, once it is known.
-    pub acknowledged: Option<Bitrate>,
-    /// Whether the program sends clearly less than it may, so that the path is not tested.
-    pub is_application_limited: bool,
-    /// How far above the target packets may leave.
-    pub pacing: Pacing,
+/// What is known of the path.
+#[derive(Debug)]
+struct Path {
+    history: SentHistory,
+    trend: PathTrend,
+    queue: PathQueue,
+    acknowledged: AcknowledgedRate,
+    rate: RateControl,
+    loss: LossTest,
+    application: ApplicationLimit,
+    probes: ProbeResults,
+    is_overused: bool,
 }
 
-impl Estimate {
-    /// What a [`super::Pacer`] takes.
-    pub const fn pacing_rate(&self) -> PacingRate {
-        PacingRate { target: self.target, pacing: self.pacing }
-    }
-}
+/// The target falls to audio and the smallest video while no feedback comes, not further.
+const BLIND_BPS: f64 = 231e3;
 
-/// What keeps a target from being higher.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum LimitedBy {
-    /// Nothing: it is all that this peer could use.
-    Demand,
-    /// The queue of the path, or the lack of a proof that it carries more.
-    Delay,
-    /// Packets that are lost.
-    Loss,
-    /// The governor: other peers share the way out of this machine.
-    Ceiling,
-    /// The other end reports nothing.
-    MissingFeedback,
-}
+/// Probes need a queue that is not longer than this.
+const SHORT_QUEUE: Duration = Duration::from_millis(20);
 
-/// The most packets that wait for a report.
-const MAX_IN_FLIGHT: usize = 4096;
+/// With a queue shorter than this, and this much more than is wanted, packets may leave faster.
+const NO_QUEUE: Duration = Duration::from_millis(5);
+const AMPLE: f64 = 1.2;
+
+/// A peer that sends nothing for so long loses half of its estimate, and so on down to the start.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// How long after the application was the limit a drop may be its fault.
+const APPLICATION_MEMORY: Duration = Duration::from_secs(3);
 
 impl BandwidthEstimator {
     /// An estimator that begins with the target `start` and keeps it within `bounds`.
     pub fn new(start: Bitrate, bounds: RangeInclusive<Bitrate>) -> Self {
+        let bps = |rate: &Bitrate| rate.as_bps() as f64;
+        let (least, most) = (bps(bounds.start()), bps(bounds.end()).max(bps(bounds.start())));
+        let start = bps(&start).clamp(least, most);
         Self {
-            target: start.clamp(*bounds.start(), *bounds.end()),
-            desired: *bounds.end(),
-            bounds,
-            ceiling: None,
-            in_flight: BTreeMap::new(),
-            loss: 0.0,
-            round_trip: None,
-            grew_at: None,
+            bounds: (least, most),
+            start,
+            target: start,
+            desired: most,
+            is_governed: false,
+            may_probe: true,
+            last_sent_at: None,
+            round_trip: RoundTrip::default(),
+            path: Path::new(start),
+            probing: Probing::default(),
+            watch: FeedbackWatch::default(),
+            fallback: Fallback::default(),
         }
     }
 
     /// Sets the rate that this peer could use at most; zero if there is nothing to send.
     pub fn set_desired(&mut self, rate: Bitrate) {
-        self.desired = rate;
+        let before = std::mem::replace(&mut self.desired, rate.as_bps() as f64);
+        if self.desired > before && self.desired > self.target {
+            self.probing.on_demand();
+        }
     }
 
-    /// Sets the share that the governor gives this peer, or that there is no governor.
+    /// Sets the target to the share that the governor gives this peer. The estimator goes on from
+    /// there: the governor learns of more capacity by the growth of its members (RFC 8699). `None`
+    /// if there is no governor.
     pub fn set_ceiling(&mut self, rate: Option<Bitrate>) {
-        self.ceiling = rate;
+        self.is_governed = rate.is_some();
+        if let Some(rate) = rate {
+            self.path.rate.set((rate.as_bps() as f64).clamp(self.bounds.0, self.bounds.1));
+            self.settle_target();
+        }
+    }
+
+    /// Sets whether [`Self::poll`] may return probes: only one peer of a machine probes at a time.
+    pub const fn set_may_probe(&mut self, may_probe: bool) {
+        self.may_probe = may_probe;
+    }
+
+    /// Whether a probe waits until this peer may probe.
+    pub fn wants_probe(&self) -> bool {
+        self.probing.is_planned()
     }
 
     /// Notes a packet that was handed to the socket.
     pub fn on_sent(&mut self, packet: SentPacket) {
-        self.in_flight.insert(packet.number, packet.bytes);
-        if self.in_flight.len() > MAX_IN_FLIGHT {
-            self.in_flight.pop_first();
-        }
+        self.wake_up(packet.at);
+        self.path.history.insert(packet);
+        self.watch.on_sent(packet.at);
+        self.count_sent(packet.kind, packet.bytes, packet.at);
+    }
+
+    /// Notes a packet that has no transport-wide number, because the other end did not accept the
+    /// header extension for its stream. Nothing will be reported of it.
+    pub fn on_sent_without_number(&mut self, kind: PacketKind, bytes: u32, at: MediaTime) {
+        self.count_sent(kind, bytes, at);
     }
 
     /// Notes what the other end reports. Numbers that were never sent, and those that were
     /// reported before, count for nothing.
     pub fn on_feedback(&mut self, report: &FeedbackReport) {
-        let (mut known, mut lost) = (0_u32, 0_u32);
-        for result in &report.packets {
-            let (number, is_lost) = match *result {
-                PacketResult::Received { number, .. } => (number, false),
-                PacketResult::Lost { number } => (number, true),
-            };
-            if self.in_flight.remove(&number).is_some() {
-                known += 1;
-                lost += u32::from(is_lost);
+        let now = report.at;
+        let outcome = self.path.history.resolve(report);
+        if outcome.received.is_empty() && outcome.lost.is_empty() {
+            return;
+        }
+        match self.watch.on_report(now) {
+            Silence::None => {}
+            Silence::Long => self.path.trend = PathTrend::default(),
+            Silence::Reduced => {
+                self.path.trend = PathTrend::default();
+                self.probing.restart();
             }
         }
-        if known > 0 {
-            self.on_receiver_report(f64::from(lost) / f64::from(known), report.at);
-        }
+        self.round_trip.on_report(&outcome, now);
+        let before = self.target;
+        let result = self.follow_delay(&outcome, now);
+        self.follow_loss(&outcome);
+        self.settle_target();
+        self.probing.on_target(before, self.target, now);
+        self.decide_on_probes(result, now);
     }
 
     /// Notes a measured round trip time.
     pub fn on_round_trip(&mut self, round_trip: Duration) {
-        self.round_trip = Some(round_trip);
+        self.round_trip.on_measured(round_trip);
     }
 
-    /// Notes a rate that the other end asks for (goog-remb), where it gives no other feedback.
-    pub fn on_remb(&mut self, rate: Bitrate, _now: MediaTime) {
-        self.set_target(self.target.min(rate).as_bps() as f64);
+    /// Notes a rate that the other end asks for (`goog-remb`). It counts only where no transport-wide
+    /// feedback comes.
+    pub fn on_remb(&mut self, rate: Bitrate, now: MediaTime) {
+        self.fallback.on_remb(rate, now);
+        self.follow_fallback(now);
     }
 
-    /// Notes the part of the packets that the other end lost (RTCP receiver report), where it gives
-    /// no other feedback.
+    /// Notes the part of the packets that the other end lost (RTCP receiver report). It counts only
+    /// where no transport-wide feedback comes.
     pub fn on_receiver_report(&mut self, fraction_lost: f64, now: MediaTime) {
-        self.loss += 0.2 * (fraction_lost.clamp(0.0, 1.0) - self.loss);
-        let elapsed = self.grew_at.map_or(Duration::ZERO, |at| now.since(at));
-        if elapsed < Duration::from_millis(200) && self.grew_at.is_some() {
-            return;
+        self.fallback.on_receiver_report(fraction_lost, now);
+        self.follow_fallback(now);
+    }
+
+    /// Follows the time: the target falls while feedback is missing. Returns a probe that is to be
+    /// sent now.
+    pub fn poll(&mut self, now: MediaTime) -> Option<ProbeCluster> {
+        if let Some(factor) = self.blind_decay(now) {
+            let least = BLIND_BPS.min(self.path.rate.bps());
+            self.path.rate.set((self.path.rate.bps() * factor).max(least));
+            self.settle_target();
         }
-        let factor = match self.loss {
-            loss if loss < 0.02 => 1.08_f64.powf(elapsed.as_secs_f64().min(1.0)),
-            loss if loss > 0.1 => 1.0 - loss / 2.0,
-            _ => 1.0,
-        };
-        self.grew_at = Some(now);
-        self.set_target(self.target.as_bps() as f64 * factor);
+        if !self.may_probe || self.desired <= 0.0 {
+            return None;
+        }
+        let cluster = self.probing.next(now)?;
+        self.path.probes.expect(cluster);
+        Some(cluster)
     }
 
-    /// Returns a probe that is to be sent now.
-    pub fn poll(&mut self, _now: MediaTime) -> Option<ProbeCluster> {
-        None
-    }
-
-    /// When [`Self::poll`] has something to do; `None` while there is nothing to wait for.
+    /// When [`Self::poll`] has something to do, which may be in the past; `None` while there is
+    /// nothing to wait for.
     pub fn poll_timeout(&self) -> Option<MediaTime> {
-        None
+        if self.may_probe && self.desired > 0.0 && self.probing.is_planned() {
+            return Some(MediaTime::default());
+        }
+        let can_fall = !self.uses_fallback() && self.path.rate.bps() > BLIND_BPS;
+        self.watch.due(self.round_trip.smoothed()).filter(|_| can_fall)
     }
 
     /// What the estimator says now.
     pub fn estimate(&self) -> Estimate {
-        let target = self.ceiling.map_or(self.target, |ceiling| self.target.min(ceiling));
+        let is_fallback = self.uses_fallback();
+        let loss = if is_fallback { self.fallback.loss() } else { self.path.loss.loss() };
         Estimate {
-            target,
-            limited_by: if target < self.target {
-                LimitedBy::Ceiling
-            } else if target >= self.desired {
-                LimitedBy::Demand
-            } else if self.loss > 0.02 {
-                LimitedBy::Loss
-            } else {
-                LimitedBy::Delay
-            },
-            loss: self.loss,
-            queue: Duration::ZERO,
-            round_trip: self.round_trip,
-            acknowledged: None,
-            is_application_limited: false,
-            pacing: if self.grew_at.is_none() { Pacing::Ample } else { Pacing::Limited },
+            target: Bitrate::from_bps(self.target as u64),
+            limited_by: self.limited_by(loss),
+            loss,
+            queue: self.path.queue.delay(),
+            round_trip: self.round_trip.known(),
+            acknowledged: self.path.acknowledged.bps().map(|bps| Bitrate::from_bps(bps as u64)),
+            is_application_limited: self.path.application.since().is_some(),
+            pacing: self.pacing(),
+            is_overused: self.path.is_overused || self.path.loss.is_confirmed(),
         }
     }
 
-    /// Notes that packets take another way now: only the target is kept.
+    /// Notes that packets take another way now. Of what was known of the old one only the rate is
+    /// kept, as far as it was used.
     pub fn on_route_change(&mut self, _now: MediaTime) {
-        self.in_flight.clear();
-        (self.loss, self.round_trip, self.grew_at) = (0.0, None, None);
+        let used = self.path.acknowledged.bps().map_or(self.target, |bps| bps.min(self.target));
+        self.path = Path::new(used.clamp(self.bounds.0, self.bounds.1));
+        self.probing.restart();
+        self.watch = FeedbackWatch::default();
+        self.round_trip = RoundTrip::default();
+        self.settle_target();
+    }
+}
+
+/// The steps.
+impl BandwidthEstimator {
+    fn count_sent(&mut self, kind: PacketKind, bytes: u32, at: MediaTime) {
+        self.last_sent_at = Some(at);
+        self.fallback.on_sent(bytes, at);
+        if kind != PacketKind::Padding {
+            self.path.application.on_sent(bytes, at, self.target);
+        }
     }
 
-    fn set_target(&mut self, bps: f64) {
-        let (lowest, highest) = (*self.bounds.start(), *self.bounds.end());
-        let most = highest.min(Bitrate::from_bps(self.desired.as_bps().saturating_mul(2)));
-        self.target = Bitrate::from_bps(bps as u64).min(most).max(lowest);
+    /// After a long time without packets, little is known.
+    fn wake_up(&mut self, now: MediaTime) {
+        let idle = self.last_sent_at.map_or(Duration::ZERO, |at| now.since(at));
+        if idle < IDLE {
+            return;
+        }
+        let halvings = (idle.as_secs() / IDLE.as_secs()).min(30);
+        let least = self.start.min(self.path.rate.bps());
+        let bps = self.path.rate.bps() * 0.5_f64.powi(halvings as i32);
+        self.path = Path::new(bps.max(least));
+        self.probing.restart();
+        self.settle_target();
+    }
+
+    /// Follows the delay and the probes. Returns what a probe has proved.
+    fn follow_delay(&mut self, outcome: &Outcome, now: MediaTime) -> Option<f64> {
+        let most = self.most();
+        let path = &mut self.path;
+        path.acknowledged.add(outcome);
+        if path.trend.add(&outcome.received) {
+            path.queue = PathQueue::default();
+        }
+        path.queue.add(&outcome.received, now);
+        let result = path.probes.add(&outcome.received);
+        let is_standing = path.queue.is_standing(path.trend.usage() == Usage::Over, now);
+        let usage = if is_standing { Usage::Over } else { path.trend.usage() };
+        path.is_overused = usage == Usage::Over;
+        // A probe that proves less was a bad moment, or the queue of another flow.
+        let proved = result.filter(|bps| !path.is_overused && *bps > SUCCESS * path.rate.bps());
+        if let Some(bps) = proved {
+            path.rate.on_probe(bps.min(most), now);
+        } else if !outcome.received.is_empty() {
+            path.rate.update(&Conditions {
+                now,
+                usage,
+                acknowledged: path.acknowledged.bps(),
+                round_trip: self.round_trip.smoothed(),
+                most,
+            });
+        }
+        path.rate.set(path.rate.bps().clamp(self.bounds.0, self.bounds.1));
+        result
+    }
+
+    fn follow_loss(&mut self, outcome: &Outcome) {
+        let conditions = LossConditions {
+            delay_bps: self.path.rate.bps(),
+            acknowledged: self.path.acknowledged.bps(),
+            round_trip: self.round_trip.smoothed(),
+            is_application_limited: self.path.application.since().is_some(),
+        };
+        self.path.loss.update(outcome, &conditions);
+    }
+
+    fn decide_on_probes(&mut self, result: Option<f64>, now: MediaTime) {
+        let path = &self.path;
+        let is_short = path.queue.delay() <= SHORT_QUEUE;
+        let is_normal = !path.is_overused && path.trend.usage() == Usage::Normal;
+        self.probing.update(&ProbeConditions {
+            now,
+            target: self.target,
+            desired: self.desired,
+            result,
+            is_allowed: is_normal && !path.loss.is_testing(),
+            is_calm: is_normal && is_short,
+            has_recovered: path.trend.has_recovered(),
+            application_limited_since: path.application.since(),
+            was_application_limited: path.application.was_active(APPLICATION_MEMORY, now),
+        });
+    }
+
+    fn follow_fallback(&mut self, now: MediaTime) {
+        if self.uses_fallback() {
+            let most = self.most().max(self.bounds.0);
+            let bps = self.fallback.target((self.bounds.0, most), now);
+            self.path.rate.set(bps);
+            self.settle_target();
+        }
+    }
+
+    /// Whether the other end reports only what older programs report.
+    const fn uses_fallback(&self) -> bool {
+        !self.watch.has_reports() && self.fallback.has_reports()
+    }
+
+    fn blind_decay(&mut self, now: MediaTime) -> Option<f64> {
+        let is_fallback = self.uses_fallback();
+        self.watch.decay(self.round_trip.smoothed(), now).filter(|_| !is_fallback)
+    }
+
+    /// The rate above which nothing is gained: growth ends there.
+    fn most(&self) -> f64 {
+        (2.0 * self.desired).clamp(self.bounds.0, self.bounds.1)
+    }
+
+    fn settle_target(&mut self) {
+        let delay = self.path.rate.bps();
+        let bps = self.path.loss.bps().map_or(delay, |loss| loss.min(delay));
+        self.target = bps.clamp(self.bounds.0, self.bounds.1);
+    }
+
+    fn limited_by(&self, loss: f64) -> LimitedBy {
+        if self.watch.is_missing() && !self.uses_fallback() {
+            LimitedBy::MissingFeedback
+        } else if self.target >= self.desired {
+            LimitedBy::Demand
+        } else if self.path.loss.bps().is_some() || self.uses_fallback() && loss > 0.02 {
+            LimitedBy::Loss
+        } else if self.is_governed {
+            LimitedBy::Ceiling
+        } else {
+            LimitedBy::Delay
+        }
+    }
+
+    fn pacing(&self) -> Pacing {
+        let has_room = self.target >= AMPLE * self.desired && self.path.queue.delay() < NO_QUEUE;
+        if self.path.loss.is_confirmed() {
+            Pacing::Shallow
+        } else if has_room || !self.watch.has_reports() {
+            Pacing::Ample
+        } else {
+            Pacing::Limited
+        }
+    }
+}
+
+impl Path {
+    fn new(bps: f64) -> Self {
+        Self {
+            history: SentHistory::default(),
+            trend: PathTrend::default(),
+            queue: PathQueue::default(),
+            acknowledged: AcknowledgedRate::default(),
+            rate: RateControl::new(bps),
+            loss: LossTest::default(),
+            application: ApplicationLimit::default(),
+            probes: ProbeResults::default(),
+            is_overused: false,
+        }
     }
 }

@@ -5,15 +5,31 @@
 //!
 //! Rates are rates on the wire: with the headers of RTP, SRTP, UDP and IP.
 
+mod acknowledged_rate;
 mod allocation;
+mod application_limit;
+mod estimate;
 mod estimator;
+mod fallback;
+mod feedback_watch;
+mod history;
+mod loss_test;
 mod pacer;
+mod packet_groups;
 mod packets;
+mod path_queue;
+mod path_trend;
+mod probe_results;
+mod probing;
+mod rate_control;
+mod round_trip;
+mod trendline;
 mod video_queue;
 
 pub use allocation::{
     AUDIO_WIRE_RATE, Allocation, LayerAllocator, ViewerState, video_share, wire_rate,
 };
-pub use estimator::{BandwidthEstimator, Estimate, LimitedBy};
+pub use estimate::{Estimate, LimitedBy};
+pub use estimator::BandwidthEstimator;
 pub use pacer::{Content, FramePart, Pacer, Pacing, PacingRate, PacketClass, Pushed, Release};
 pub use packets::{ClusterId, FeedbackReport, PacketKind, PacketResult, ProbeCluster, SentPacket};

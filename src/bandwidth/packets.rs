@@ -57,6 +57,14 @@ pub enum PacketResult {
     },
 }
 
+impl PacketResult {
+    /// The transport-wide sequence number, unwrapped.
+    pub const fn number(&self) -> u64 {
+        let (Self::Received { number, .. } | Self::Lost { number }) = *self;
+        number
+    }
+}
+
 /// The number of a probe cluster.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ClusterId(pub u32);

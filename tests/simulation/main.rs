@@ -1,11 +1,13 @@
 //! Several cores and the hub's rooms in virtual time, with seeded delays, losses, crashes and
-//! changes of owner.
+//! changes of owner; and the bandwidth estimator over models of networks.
 //!
 //! Each effect is checked for legality when it is carried out, and each time limit when it is due.
 //! In the end every pair that the topology pairs must be live at both ends, and no other pair. A
 //! failure prints its seed; `QUINTET_SEED=N` runs that seed again, `QUINTET_SEEDS=N` runs N seeds
 //! of each script.
 
+#[cfg(feature = "media")]
+mod bandwidth;
 mod chat;
 mod checks;
 mod connection;
@@ -78,7 +80,7 @@ fn every_planted_fault_is_caught() {
 /// Runs all seeds of a script, and sums up their reports.
 fn run_all(script: Script) -> Report {
     let mut sum = Report::default();
-    for seed in seeds() {
+    for seed in seeds(SEEDS) {
         match World::run(seed, script, None) {
             Ok(report) => sum.add(&report),
             Err(what) => panic!("{script:?}, QUINTET_SEED={seed}: {what}"),
@@ -88,10 +90,11 @@ fn run_all(script: Script) -> Report {
     sum
 }
 
-fn seeds() -> Range<u64> {
+/// The seeds to run: so many, unless the environment says otherwise.
+fn seeds(count: u64) -> Range<u64> {
     let number = |name| env::var(name).ok().and_then(|text: String| text.parse::<u64>().ok());
     match number("QUINTET_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("QUINTET_SEEDS").unwrap_or(SEEDS),
+        None => 0..number("QUINTET_SEEDS").unwrap_or(count),
     }
 }

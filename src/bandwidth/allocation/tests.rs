@@ -266,6 +266,7 @@ fn a_share_is_what_audio_and_repeats_leave() {
         round_trip: None,
         acknowledged: None,
         is_application_limited: false,
+        is_overused: false,
     };
     assert_eq!(video_share(&estimate, AUDIO_WIRE_RATE), Bitrate::from_bps(795_600));
     let lossy = Estimate { loss: 0.5, target: Bitrate::from_kbps(50), ..estimate };
