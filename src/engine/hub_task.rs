@@ -14,6 +14,7 @@ use tokio::{
     time::{interval, sleep, timeout},
 };
 
+use tracing::Instrument as _;
 use url::Url;
 
 use super::{
@@ -30,7 +31,7 @@ use crate::{
         self, Client, ClientEvent, ClientOptions, DEFAULT_PORT, Hub, HubError, HubOptions,
         ListenAt, probe_hub_of,
     },
-    supervision::catch_async,
+    supervision::{RESTART_DELAY, catch_async},
 };
 
 /// Messages to a hub that may wait for its task, and events from its client. The core sends bursts
@@ -91,7 +92,8 @@ impl HubHandle {
         let (outgoing, messages) = mpsc::channel(QUEUE_CAPACITY);
         let owner_keys = BTreeMap::new();
         let task = HubTask { hub, options, owner_keys, endpoint: None, is_down: false };
-        let task = tokio::spawn(task.run_supervised(messages));
+        let span = tracing::warn_span!("hub", id = task.options.id.0);
+        let task = tokio::spawn(task.run_supervised(messages).instrument(span));
         Self { outgoing: Some(outgoing), task }
     }
 
@@ -177,7 +179,7 @@ impl HubTask {
     /// started again.
     async fn run_supervised(mut self, mut messages: mpsc::Receiver<ClientMessage>) {
         loop {
-            let run = catch_async("hub task", self.run(&mut messages)).await;
+            let run = catch_async("connection to the hub", self.run(&mut messages)).await;
             let reason = match run {
                 Ok(StopReason::Closed) => return,
                 Ok(StopReason::Displaced) => continue,
@@ -189,7 +191,7 @@ impl HubTask {
             self.is_down = true;
             self.report(HubEvent::Down { reason }).await;
             tokio::select! {
-                () = sleep(RETRY_INTERVAL) => {}
+                () = sleep(RESTART_DELAY) => {}
                 () = until_closed(&mut messages) => return,
             }
         }
@@ -209,6 +211,8 @@ impl HubTask {
         mut found: LocatedHub,
         messages: &mut mpsc::Receiver<ClientMessage>,
     ) -> StopReason {
+        #[cfg(test)]
+        assert_ne!(*self.options.name.borrow(), "panic", "planted");
         let (sender, mut events) = mpsc::channel(QUEUE_CAPACITY);
         let options = ClientOptions {
             hub: found.url.clone(),

@@ -198,6 +198,19 @@ mod tests {
     }
 
     #[test]
+    fn a_panic_is_in_the_log_before_its_thread_ends() {
+        let folder = Folder::new("panics");
+        LogFile::open(&folder.0).unwrap();
+        let work = || panic!("no screen");
+        let thread = thread::Builder::new().name("planted".into()).spawn(work);
+        assert!(thread.unwrap().join().is_err());
+        let log = LogFile::read();
+        let (_, line) = log.split_once("PANIC in thread planted: ").expect("the panic is there");
+        assert!(line.lines().nth(1) == Some("no screen"), "{line}");
+        assert!(line.contains("log_file"), "with a backtrace: {line}");
+    }
+
+    #[test]
     fn a_second_program_gets_a_log_of_its_own_and_a_later_one_continues_the_first() {
         let folder = Folder::new("logs");
         let mut first = RotatingFile::open(&folder.0).unwrap();

@@ -47,6 +47,26 @@ async fn a_hub_in_this_process_that_fails_is_reported_and_started_again() {
 }
 
 #[tokio::test]
+async fn a_hub_task_that_panics_is_reported_and_connects_again() {
+    let (events, mut received) = mpsc::channel(16);
+    let options = HubTaskOptions { events, ..options() };
+    let (own, _) = hub(options.secrets.identity().clone()).await;
+    let url = local_url(own.address());
+    let name = watch::Sender::new("panic".to_owned());
+    let options = HubTaskOptions { choice: HubChoice::At(url), name: name.subscribe(), ..options };
+    let task = HubHandle::start(HubRef::Default, options);
+    let reason = loop {
+        if let HubEvent::Down { reason } = received.recv().await.unwrap().event {
+            break reason;
+        }
+    };
+    assert_eq!(reason, "the connection to the hub stopped unexpectedly; it is started again");
+    name.send_replace("Olga".to_owned());
+    while !matches!(received.recv().await.unwrap().event, HubEvent::Up { .. }) {}
+    task.close().await;
+}
+
+#[tokio::test]
 async fn another_users_hub_is_skipped_and_this_users_hub_is_found() {
     let options = options();
     let listen = Some(Ipv4Addr::LOCALHOST.into());
