@@ -13,7 +13,7 @@ use super::{
     chat::Chats,
     colours::SessionColours,
     device_choice::DeviceChoice,
-    devices::DeviceLists,
+    devices::{self, DeviceLists},
     dialogs::{Dialog, OpenForm, Outcome, SettingsForm},
     labels,
     media_feeds::MediaFeeds,
@@ -426,9 +426,7 @@ impl App {
             });
         };
         match shortcut {
-            Shortcut::Mute => set(MuteSwitch::MICROPHONE, !gates.sources.microphone),
-            Shortcut::Camera => set(MuteSwitch::CAMERA, !gates.sources.camera),
-            Shortcut::Deafen => set(MuteSwitch::Listening, !gates.listening),
+            Shortcut::Switch(switch) => set(switch, !gates.has(switch)),
             Shortcut::Talk(true) if !gates.sources.microphone => {
                 set(MuteSwitch::MICROPHONE, true);
                 self.push_to_talk_active = true;
@@ -468,22 +466,7 @@ impl App {
         self.settings = settings;
         self.save_settings();
         let Some(engine) = &self.engine else { return };
-        let handle = &engine.handle;
-        let result = match device {
-            DeviceKind::CAMERA => chosen
-                .camera()
-                .map_err(|error| error.to_string())
-                .map(|spec| handle.set_camera(spec).is_ok()),
-            DeviceKind::MICROPHONE => chosen
-                .microphone()
-                .map_err(|error| error.to_string())
-                .map(|spec| handle.set_microphone(spec).is_ok()),
-            DeviceKind::Speaker => chosen
-                .speaker()
-                .map_err(|error| error.to_string())
-                .map(|spec| handle.set_speaker(spec).is_ok()),
-        };
-        match result {
+        match devices::apply(&engine.handle, device, &chosen) {
             Ok(true) => {}
             Ok(false) => {
                 let name = device.name();

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use eframe::egui::Key;
 use serde::{Deserialize, Serialize};
 
+use crate::model::MuteSwitch;
+
 /// An action that a key can be bound to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Bindable {
@@ -86,6 +88,16 @@ impl Bindable {
             Self::Talk => "Hold to talk while muted",
             Self::FullScreen => "Full screen, and Esc goes back",
             Self::Help => "Keyboard shortcuts",
+        }
+    }
+
+    /// The switch that the action switches in all sessions, if it does.
+    pub(crate) const fn switch(self) -> Option<MuteSwitch> {
+        match self {
+            Self::Mute => Some(MuteSwitch::MICROPHONE),
+            Self::Camera => Some(MuteSwitch::CAMERA),
+            Self::Deafen => Some(MuteSwitch::Listening),
+            Self::Talk | Self::FullScreen | Self::Help => None,
         }
     }
 

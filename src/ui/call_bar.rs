@@ -14,6 +14,7 @@ use super::{
     labels,
     media_feeds::MediaFeeds,
     sessions::{badge, split_row},
+    switches::{SwitchStyle, switch_of},
     theme::{CORNER, GRID, ICON_BUTTON, Palette, SMALL, SMALL_CORNER},
     tile::{letterbox, wave},
     view_state::ViewState,
@@ -21,7 +22,7 @@ use super::{
 };
 use crate::{
     engine::TrackRef,
-    model::{Command, DeviceKind, DeviceState, MuteSwitch, Snapshot},
+    model::{Command, DeviceKind, DeviceState, Snapshot},
 };
 
 /// Height of the bar, in points.
@@ -64,28 +65,14 @@ pub(crate) fn ui(
 }
 
 fn mute_switch(ui: &mut Ui, device: DeviceKind, view: ViewState<'_>) -> Option<Action> {
-    let gates = view.snapshot.enabled;
-    let (gate, open, icon, name, key) = match device {
-        DeviceKind::MICROPHONE => (
-            MuteSwitch::MICROPHONE,
-            gates.sources.microphone,
-            Icon::Microphone,
-            "Microphone",
-            Bindable::Mute,
-        ),
-        DeviceKind::CAMERA => {
-            (MuteSwitch::CAMERA, gates.sources.camera, Icon::Camera, "Camera", Bindable::Camera)
-        }
-        DeviceKind::Speaker => {
-            (MuteSwitch::Listening, gates.listening, Icon::Speaker, "Sound", Bindable::Deafen)
-        }
-    };
+    let switch = switch_of(device);
+    let (open, style) = (view.snapshot.enabled.has(switch), SwitchStyle::of(switch));
     let mark = if open { IconState::On } else { IconState::Off };
-    let command = Command::SetEnabled { session: None, switch: gate, enabled: !open };
-    let key = view.settings.keys.key_name(key);
-    let label = format!("{name} ({key})");
-    let tip = format!("{} everywhere ({key})", labels::switch_action(gate, open));
-    icon_switch(ui, icon, (&label, &tip), mark).clicked().then(|| command.into())
+    let command = Command::SetEnabled { session: None, switch, enabled: !open };
+    let key = view.settings.keys.key_name(style.key);
+    let label = format!("{} ({key})", style.name);
+    let tip = format!("{} everywhere ({key})", style.action(open));
+    icon_switch(ui, style.icon, (&label, &tip), mark).clicked().then(|| command.into())
 }
 
 fn level_meter(ui: &mut Ui, loudness: f32, open: bool) {

@@ -49,6 +49,30 @@ pub(crate) fn display_name(kind: DeviceKind, settings: &Settings) -> String {
     }
 }
 
+/// Lets the engine use the chosen device from now on. Returns whether it took the request; it does
+/// not while its queue is full.
+///
+/// # Errors
+/// A sentence that says why the choice is not valid.
+pub(crate) fn apply(
+    handle: &engine::Handle,
+    kind: DeviceKind,
+    chosen: &DeviceChoice,
+) -> Result<bool, String> {
+    let sent = match kind {
+        DeviceKind::CAMERA => {
+            handle.set_camera(chosen.camera().map_err(|error| error.to_string())?).is_ok()
+        }
+        DeviceKind::MICROPHONE => {
+            handle.set_microphone(chosen.microphone().map_err(|error| error.to_string())?).is_ok()
+        }
+        DeviceKind::Speaker => {
+            handle.set_speaker(chosen.speaker().map_err(|error| error.to_string())?).is_ok()
+        }
+    };
+    Ok(sent)
+}
+
 fn list_devices(kind: DeviceKind) -> Vec<Device> {
     match kind {
         DeviceKind::MICROPHONE => engine::microphones(),

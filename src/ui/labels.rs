@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use crate::model::{
     DepartureStatus, EndReason, ErrorCode, FailureCode, HUB_PORT, HubEndpoint, HubOwner, HubUrl,
-    LinkError, Media, MediaTime, MuteSwitch, ParticipantState, ParticipantStatus, Role, SessionId,
-    SessionKind, SessionState, SessionStatus, Snapshot, Topology,
+    LinkError, Media, MediaTime, ParticipantState, ParticipantStatus, Role, SessionId, SessionKind,
+    SessionState, SessionStatus, Snapshot, Topology,
 };
 
 /// The window's title. It is visible where the window itself is not, such as in a task bar.
@@ -74,18 +74,6 @@ pub(crate) const fn topology_hint(topology: Topology) -> &'static str {
         Topology::OneToOne => "You and one guest.",
         Topology::OneToMany => "Guests talk with you, not with each other.",
         Topology::ManyToMany => "Everyone sees and hears everyone.",
-    }
-}
-
-/// What a click on a mute switch does.
-pub(crate) const fn switch_action(gate: MuteSwitch, is_on: bool) -> &'static str {
-    match (gate, is_on) {
-        (MuteSwitch::MICROPHONE, true) => "Mute",
-        (MuteSwitch::MICROPHONE, false) => "Unmute",
-        (MuteSwitch::CAMERA, true) => "Turn camera off",
-        (MuteSwitch::CAMERA, false) => "Turn camera on",
-        (MuteSwitch::Listening, true) => "Turn sound off",
-        (MuteSwitch::Listening, false) => "Turn sound on",
     }
 }
 

@@ -36,6 +36,7 @@ mod shutdown;
 mod splitter;
 mod statistics;
 mod streams;
+mod switches;
 mod theme;
 mod tile;
 mod tile_layout;

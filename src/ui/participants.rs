@@ -8,11 +8,12 @@ use super::{
     icons::{Icon, IconState, icon_button},
     labels,
     sessions::split_row,
+    switches::SwitchStyle,
     theme::{GRID, Palette, SMALL},
 };
 use crate::model::{
-    Command, Media, MediaTime, ParticipantStatus, RemovedParticipant, Role, SessionState,
-    SessionStatus, Topology, confusable,
+    Command, MediaTime, MuteSwitch, ParticipantStatus, RemovedParticipant, Role, SessionState,
+    SessionStatus, Source, Topology, confusable,
 };
 
 /// Draws the participants of a session.
@@ -149,20 +150,15 @@ fn muted_icons(ui: &mut Ui, session: &SessionStatus, participant: &ParticipantSt
     let palette = Palette::of(ui);
     let sends = session.kind.is_some_and(|kind| kind.topology != Topology::OneWay)
         || participant.role == Role::Opener;
-    let media = session.kind.map(|kind| kind.media);
-    let all = [
-        (Media::Audio, participant.sends.microphone, Icon::Microphone),
-        (Media::Video, participant.sends.camera, Icon::Camera),
-    ];
-    let is_off = |medium: Media, on: bool| sends && !on && media.is_some_and(|set| set.has(medium));
-    for (medium, _, icon) in all.into_iter().filter(|(medium, on, _)| is_off(*medium, *on)) {
+    let is_off = |source: &Source| {
+        let has_medium = session.kind.is_some_and(|kind| kind.media.has(source.media()));
+        sends && has_medium && !participant.sends[*source]
+    };
+    for source in Source::SECTIONS.into_iter().filter(is_off) {
+        let style = SwitchStyle::of(MuteSwitch::Source(source));
         let (rect, response) = ui.allocate_exact_size(Vec2::splat(14.0), Sense::hover());
-        icon.paint(ui.painter(), rect, palette.warn);
+        style.icon.paint(ui.painter(), rect, palette.warn);
         Icon::strike_through(ui.painter(), rect, palette.warn, palette.base);
-        response.on_hover_text(match medium {
-            Media::Audio => "Microphone off",
-            Media::Video => "Camera off",
-            Media::Data => "Chat off",
-        });
+        response.on_hover_text(format!("{} off", style.name));
     }
 }

@@ -8,12 +8,14 @@ use super::{
     icons::{Icon, IconState, icon_button, icon_switch},
     labels, participants,
     sessions::{badge, split_row},
+    switches::SwitchStyle,
     theme::{CORNER, GRID, Palette, SMALL},
     view_state::ViewState,
 };
 use crate::model::{
     Command, Departure, Direction, EndReason, ErrorCode, FailureCode, HubOwner, JoinTarget, Media,
-    MediaTime, MuteSwitch, OpenRequest, Role, SessionKind, SessionState, SessionStatus, Topology,
+    MediaTime, MuteSwitch, OpenRequest, Role, SessionKind, SessionState, SessionStatus, Source,
+    Topology,
 };
 use crate::wording;
 
@@ -270,18 +272,15 @@ fn mute_switches(ui: &mut Ui, session: &SessionStatus, card: CardContext<'_>) ->
     let direction = kind.direction(session.role);
     let sends = matches!(direction, Direction::SendRecv | Direction::SendOnly);
     let receives = matches!(direction, Direction::SendRecv | Direction::RecvOnly);
-    let (audio, video) = (kind.media.has(Media::Audio), kind.media.has(Media::Video));
-    let all = [
-        (MuteSwitch::MICROPHONE, sends && audio, Icon::Microphone, "Microphone"),
-        (MuteSwitch::CAMERA, sends && video, Icon::Camera, "Camera"),
-        (MuteSwitch::Listening, receives && audio, Icon::Speaker, "Sound"),
-    ];
+    let sent = Source::SECTIONS.into_iter().filter(|one| sends && kind.media.has(one.media()));
+    let heard = (receives && kind.media.has(Media::Audio)).then_some(MuteSwitch::Listening);
     let mut action = None;
-    for (gate, _, icon, name) in all.into_iter().filter(|(_, shown, ..)| *shown) {
-        let open = session.enabled.has(gate);
+    for switch in sent.map(MuteSwitch::Source).chain(heard) {
+        let (open, style) = (session.enabled.has(switch), SwitchStyle::of(switch));
+        let name = style.name;
         let label = format!("{name} in {}", card.session_name);
-        let tip = format!("{} in {}", labels::switch_action(gate, open), card.session_name);
-        let (mark, label, tip) = match (open, for_all.has(gate)) {
+        let tip = format!("{} in {}", style.action(open), card.session_name);
+        let (mark, label, tip) = match (open, for_all.has(switch)) {
             (true, true) => (IconState::On, label, tip),
             (true, false) => (
                 IconState::Overruled,
@@ -290,9 +289,9 @@ fn mute_switches(ui: &mut Ui, session: &SessionStatus, card: CardContext<'_>) ->
             ),
             (false, _) => (IconState::Off, label, tip),
         };
-        if icon_switch(ui, icon, (&label, &tip), mark).clicked() {
+        if icon_switch(ui, style.icon, (&label, &tip), mark).clicked() {
             let session = Some(id.clone());
-            action = Some(Command::SetEnabled { session, switch: gate, enabled: !open }.into());
+            action = Some(Command::SetEnabled { session, switch, enabled: !open }.into());
         }
     }
     action

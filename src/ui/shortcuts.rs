@@ -3,16 +3,13 @@
 use eframe::egui::{Context, Event, Key};
 
 use super::bindings::{Bindable, Bindings};
+use crate::model::MuteSwitch;
 
 /// An action requested by a key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Shortcut {
-    /// Mutes or unmutes the microphone in all sessions.
-    Mute,
-    /// Turns the camera on or off in all sessions.
-    Camera,
-    /// Turns the sound on or off.
-    Deafen,
+    /// Switches this switch in all sessions.
+    Switch(MuteSwitch),
     /// The push-to-talk key was pressed (`true`) or released.
     Talk(bool),
     /// Ctrl+V: a link that was pasted outside any text box.
@@ -113,15 +110,10 @@ pub(crate) fn typed_key(key: Key, shift: bool) -> Key {
     if shift && key == Key::Slash { Key::Questionmark } else { key }
 }
 
-const fn shortcut_of(bound: Bindable) -> Option<Shortcut> {
-    match bound {
-        Bindable::Mute => Some(Shortcut::Mute),
-        Bindable::Camera => Some(Shortcut::Camera),
-        Bindable::Deafen => Some(Shortcut::Deafen),
-        Bindable::Talk => None,
-        Bindable::FullScreen => Some(Shortcut::FullScreen),
-        Bindable::Help => Some(Shortcut::Help),
-    }
+fn shortcut_of(bound: Bindable) -> Option<Shortcut> {
+    let others = [(Bindable::FullScreen, Shortcut::FullScreen), (Bindable::Help, Shortcut::Help)];
+    let other = others.into_iter().find(|(action, _)| *action == bound);
+    bound.switch().map(Shortcut::Switch).or(other.map(|(_, shortcut)| shortcut))
 }
 
 /// The keys that select a session.
