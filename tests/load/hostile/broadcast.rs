@@ -15,7 +15,7 @@ const OPEN_ARGS: [&str; 7] =
     ["open", "--kind", "audio+video+data/one-way", "--id", "show", "--camera", "busy"];
 
 /// The length of a measurement, in `stats` events, which come every second.
-const WINDOW_SECONDS: usize = 4;
+const WINDOW_SECONDS: usize = 3;
 
 /// The number of measurements before the test fails.
 const MAX_WINDOWS: usize = 5;
