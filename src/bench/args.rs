@@ -5,9 +5,11 @@ use std::time::Duration;
 use anyhow::bail;
 use clap::{Args, Subcommand};
 
+use super::network::{self, Case};
 use crate::{
     engine::{SourceSpec, SpecError},
     model::{Bitrate, JoinTarget, Size, parse_target},
+    transport::{Impairment, ImpairmentError},
 };
 
 /// The most viewers: fifty in each of five sessions, within the usual limit of 1024 descriptors per
@@ -28,9 +30,15 @@ pub enum BenchTask {
     Fanout(FanoutOptions),
     /// Measure the time from capture to display, by the clock of this machine.
     Latency(LatencyOptions),
-    /// Run the viewers, in the second process of both measurements; prints JSON lines.
+    /// Measure what a viewer sees and hears over bad networks: frames per second, freezes,
+    /// concealed audio. Takes two and a half minutes.
+    Network(NetworkOptions),
+    /// Run the viewers, in the second process of these measurements; prints JSON lines.
     #[command(hide = true)]
     View(ViewOptions),
+    /// Run the viewer of `bench network`; prints JSON lines.
+    #[command(hide = true)]
+    Receive(ReceiveOptions),
 }
 
 /// The options of `bench fanout`.
@@ -76,6 +84,43 @@ pub struct LatencyOptions {
     pub(super) json: bool,
 }
 
+/// The options of `bench network`.
+#[derive(Args, Debug)]
+pub struct NetworkOptions {
+    /// Measure this network instead of the usual ones, with the same impairment in each direction,
+    /// as for `open --impair`; may be repeated.
+    #[arg(long, value_name = "IMPAIRMENT", value_parser = parse_network)]
+    network: Vec<String>,
+    /// Measure 36 networks with losses of 0 to 30 %, single and in bursts, with three delays.
+    #[arg(long, conflicts_with = "network")]
+    loss_ladder: bool,
+    /// The length of each call, in seconds.
+    #[arg(long, value_name = "S", default_value_t = 12,
+        value_parser = clap::value_parser!(u64).range(1..=MAX_SECONDS))]
+    seconds: u64,
+    /// How many calls are made over each network. The report has their medians.
+    #[arg(long, value_name = "N", default_value_t = 1,
+        value_parser = clap::value_parser!(u64).range(1..=100))]
+    pub(super) runs: u64,
+    /// The frame size and frame rate.
+    #[arg(long, value_name = "SIZE", default_value = "1280x720@30", value_parser = parse_picture)]
+    pub(super) size: VideoFormat,
+    /// Print one JSON object instead of text.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// The options of the viewer's process of `bench network`.
+#[derive(Args, Debug)]
+pub struct ReceiveOptions {
+    /// The link of the session.
+    #[arg(required = true, value_name = "LINK", value_parser = parse_session)]
+    pub(super) session: JoinTarget,
+    /// What happens to the packets that the viewer sends.
+    #[arg(long)]
+    pub(super) impair: Impairment,
+}
+
 /// The options of the viewers' process.
 #[derive(Args, Debug)]
 pub struct ViewOptions {
@@ -111,6 +156,24 @@ impl FanoutOptions {
     }
 }
 
+impl NetworkOptions {
+    /// Returns the length of a call.
+    pub(super) const fn time(&self) -> Duration {
+        Duration::from_secs(self.seconds)
+    }
+
+    /// Returns the networks, and what is promised for each.
+    pub(super) fn cases(&self) -> Vec<(String, Option<Case>)> {
+        if !self.network.is_empty() {
+            return self.network.iter().map(|one| (one.clone(), None)).collect();
+        }
+        if self.loss_ladder {
+            return network::loss_ladder().into_iter().map(|network| (network, None)).collect();
+        }
+        network::CASES.map(|case| (case.impairment.to_owned(), Some(case))).into()
+    }
+}
+
 impl LatencyOptions {
     /// Returns how long to measure.
     pub(super) const fn time(&self) -> Duration {
@@ -126,6 +189,10 @@ fn parse_picture(text: &str) -> anyhow::Result<VideoFormat> {
         }
         Err(other) => Err(other.into()),
     }
+}
+
+fn parse_network(text: &str) -> Result<String, ImpairmentError> {
+    text.parse::<Impairment>().map(|_| text.to_owned())
 }
 
 fn parse_rate(text: &str) -> anyhow::Result<Bitrate> {

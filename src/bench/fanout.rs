@@ -38,6 +38,7 @@ pub(super) async fn measure(options: &FanoutOptions) -> Result<FanoutReport, Ben
         bitrate: options.bitrate,
         sends_audio: options.sound,
         sessions: SESSIONS,
+        impairment: None,
     };
     let sender = Sender::open(sender_options).await?;
     let cores_without_viewers = cores_over(EMPTY_TIME).await;

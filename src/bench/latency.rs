@@ -18,9 +18,14 @@ use super::{
 /// a timecode.
 pub(super) async fn measure(options: &LatencyOptions) -> Result<LatencyReport, BenchError> {
     let camera = options.size.source();
-    let sender =
-        Sender::open(SenderOptions { camera, bitrate: None, sends_audio: false, sessions: 1 })
-            .await?;
+    let sender = Sender::open(SenderOptions {
+        camera,
+        bitrate: None,
+        sends_audio: false,
+        sessions: 1,
+        impairment: None,
+    })
+    .await?;
     let mut viewer = ViewerProcess::start(&sender.links, 1, true)?;
     let first_frame_ms = loop {
         if let ViewerMessage::FirstFrame { ms, .. } = viewer.next_message().await? {

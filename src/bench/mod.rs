@@ -6,6 +6,8 @@
 mod args;
 mod fanout;
 mod latency;
+mod network;
+mod network_report;
 mod report;
 mod sender;
 mod viewer_process;
@@ -67,7 +69,12 @@ pub async fn run(task: &BenchTask) -> Result<(), BenchError> {
             let report = latency::measure(options).await?;
             print(&report, options.json)
         }
+        BenchTask::Network(options) => {
+            let report = network::measure(options).await?;
+            print(&report, options.json)
+        }
         BenchTask::View(options) => viewers::run(options).await,
+        BenchTask::Receive(options) => viewers::receive(options).await,
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::{sync::mpsc, time::timeout};
 use crate::{
     engine::{Decode, Engine, EngineOptions, Handle, HubChoice, SourceSpec},
     model::{Bitrate, Command, Event, MediaSet, OpenRequest, SessionKind, SessionLink, Topology},
+    transport::Impairment,
     wording,
 };
 
@@ -28,6 +29,8 @@ pub(super) struct SenderOptions {
     pub(super) bitrate: Option<Bitrate>,
     pub(super) sends_audio: bool,
     pub(super) sessions: usize,
+    /// What happens to the packets that it sends.
+    pub(super) impairment: Option<Impairment>,
 }
 
 /// Why the sender could not be started.
@@ -60,6 +63,7 @@ impl Sender {
                 false => SourceSpec::None,
             },
             decode: Decode::WhenSeen,
+            impairment: options.impairment,
             ..EngineOptions::without_devices()
         };
         let (handle, mut events) = Engine::start(engine_options)?;

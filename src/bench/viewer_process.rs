@@ -30,6 +30,8 @@ pub(super) enum ViewerMessage {
     },
     /// The statistics, every second once all viewers receive video.
     Figures(ViewerStats),
+    /// What the viewer of `bench network` has received, every quarter of a second from its start.
+    Received(ReceivedSoFar),
 }
 
 /// What the viewers have received since they joined.
@@ -47,6 +49,21 @@ pub(super) struct ViewerStats {
     pub(super) cpu_seconds: f64,
     /// Memory of their process (PSS), in bytes.
     pub(super) pss: Option<u64>,
+}
+
+/// What the viewer of `bench network` has received since it requested to join.
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct ReceivedSoFar {
+    /// Milliseconds since the request.
+    pub(super) ms: u64,
+    /// Milliseconds from the request to the first frame, once there is one.
+    pub(super) first_frame_ms: Option<u64>,
+    /// Frames that were decoded.
+    pub(super) decoded: u64,
+    /// Milliseconds for which the video was frozen.
+    pub(super) frozen_ms: u64,
+    /// Milliseconds of audio that were concealed.
+    pub(super) concealed_ms: u64,
 }
 
 /// The viewers' process; killed when dropped.
@@ -67,12 +84,29 @@ impl ViewerProcess {
         peers: usize,
         decode: bool,
     ) -> Result<Self, BenchError> {
+        let peers = peers.to_string();
+        let options = ["view", "--peers", &peers].into_iter().chain(decode.then_some("--decode"));
+        Self::run(options.map(str::to_owned).chain(links.iter().map(ToString::to_string)))
+    }
+
+    /// Starts a process with one viewer that hears, too, and impairs what it sends.
+    ///
+    /// # Errors
+    /// Fails if it cannot be started.
+    pub(super) fn start_receiver(
+        links: &[SessionLink],
+        impairment: &str,
+    ) -> Result<Self, BenchError> {
+        let options = ["receive", "--impair", impairment].map(str::to_owned);
+        Self::run(options.into_iter().chain(links.iter().map(ToString::to_string)))
+    }
+
+    /// Runs `quintet bench` with these arguments.
+    fn run(arguments: impl Iterator<Item = String>) -> Result<Self, BenchError> {
         let failed = |what| move |source| BenchError::Viewers { what, source };
         let program = env::current_exe().map_err(failed("cannot be found"))?;
         let mut command = Command::new(program);
-        command.args(["bench", "view", "--peers", &peers.to_string()]);
-        command.args(decode.then_some("--decode"));
-        command.args(links.iter().map(ToString::to_string));
+        command.arg("bench").args(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut process = KillOnDrop(command.spawn().map_err(failed("cannot be started"))?);
         let out = process.0.stdout.take().expect("it is piped");

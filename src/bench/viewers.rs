@@ -10,19 +10,19 @@ use std::{
 use cpu_time::ProcessTime;
 use tokio::{
     sync::{Notify, mpsc},
-    time::{interval, sleep, timeout},
+    time::{Instant, interval, sleep, timeout},
 };
 
 use super::{
     BenchError,
-    args::ViewOptions,
+    args::{ReceiveOptions, ViewOptions},
     report::pss,
     sender::SenderError,
-    viewer_process::{ViewerMessage, ViewerStats},
+    viewer_process::{ReceivedSoFar, ViewerMessage, ViewerStats},
 };
 use crate::{
     engine::{Decode, Engine, EngineOptions, FrameTap, Handle, HubChoice, TrackRef},
-    model::{Command, Event, HubUrl, JoinTarget, PeerId, Source},
+    model::{Command, Event, HubUrl, JoinTarget, PeerId, Source, Stats},
     wording,
 };
 
@@ -37,6 +37,9 @@ const CROWDED_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How long a first frame may take.
 const FIRST_FRAME_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How often the viewer of `bench network` reports.
+const RECEIVED_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How often the statistics are reported.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -68,6 +71,44 @@ pub(super) async fn run(options: &ViewOptions) -> Result<(), BenchError> {
                 return Ok(());
             }
             result => result?,
+        }
+    }
+}
+
+/// Joins one session over a bad network, decodes everything, and reports what arrives until
+/// standard output is closed.
+pub(super) async fn receive(options: &ReceiveOptions) -> Result<(), BenchError> {
+    let engine_options = EngineOptions {
+        decode: Decode::Always,
+        impairment: Some(options.impair),
+        ..engine_options(options.session.hub.clone())
+    };
+    let (handle, mut events) = Engine::start(engine_options).map_err(SenderError::from)?;
+    let begin = Instant::now();
+    handle.send(Command::Join { target: options.session.clone(), wait: true }).await;
+    let mut received = ReceivedSoFar::default();
+    let mut reports = interval(RECEIVED_INTERVAL);
+    loop {
+        tokio::select! {
+            event = events.recv() => match event {
+                Some(Event::FirstFrame { .. }) => {
+                    received.first_frame_ms.get_or_insert(begin.elapsed().as_millis() as u64);
+                }
+                Some(Event::Failed(failure)) => eprintln!("quintet: {}", wording::failure(&failure)),
+                Some(_) => {}
+                None => return Ok(()),
+            },
+            _ = reports.tick() => {
+                let stats = handle.stats().await.unwrap_or_default();
+                received.update(&stats);
+                received.ms = begin.elapsed().as_millis() as u64;
+                match send_message(&ViewerMessage::Received(received)) {
+                    Err(BenchError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+                        return Ok(());
+                    }
+                    result => result?,
+                }
+            }
         }
     }
 }
@@ -171,6 +212,18 @@ async fn viewer_stats(viewers: &[Arc<Handle>]) -> ViewerStats {
         }
     }
     sum
+}
+
+impl ReceivedSoFar {
+    /// Takes over what all participants sent so far.
+    fn update(&mut self, stats: &Stats) {
+        let participants = || stats.sessions.iter().flat_map(|one| &one.participants);
+        let video = || participants().filter_map(|one| one.video.as_ref());
+        self.decoded = video().map(|video| video.decoded).sum();
+        self.frozen_ms = video().map(|video| video.frozen_ms).sum();
+        let audio = participants().filter_map(|one| one.audio.as_ref());
+        self.concealed_ms = audio.map(|audio| audio.concealed_ms).sum();
+    }
 }
 
 fn send_message(message: &ViewerMessage) -> Result<(), BenchError> {

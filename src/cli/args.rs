@@ -282,8 +282,8 @@ pub struct Common {
     /// Fail at once if a session to join is not open.
     #[arg(long)]
     no_wait: bool,
-    /// Simulate a bad network, for tests: loss=0.05,flip=0.01,delay=50ms,jitter=20ms,rate=1Mbit,
-    /// queue=300ms,seed=7.
+    /// Simulate a bad network, for tests: loss=0.05,burst=3,flip=0.01,delay=50ms,jitter=20ms,
+    /// rate=1Mbit,queue=300ms,seed=7.
     #[arg(long, value_name = "NETWORK")]
     impair: Option<Impairment>,
     /// Write all received and sent RTP and RTCP packets, decrypted, to a file for Wireshark (pcap).

@@ -138,6 +138,8 @@ struct NetworkModel {
     /// The random numbers for RTP, and those for everything else. Times of checks and reports vary
     /// from run to run, and must not change which media are lost.
     rngs: [Rng; 2],
+    /// Whether the last datagram of each kind was lost in a burst.
+    is_bursting: [bool; 2],
     /// Datagrams that were not lost so far.
     delivered: u64,
     free_at: Option<Instant>,
@@ -145,13 +147,13 @@ struct NetworkModel {
 
 impl NetworkModel {
     fn new(seed: u64) -> Self {
-        Self { seed, rngs: Rng::pair(seed), delivered: 0, free_at: None }
+        Self { seed, rngs: Rng::pair(seed), is_bursting: [false; 2], delivered: 0, free_at: None }
     }
 
     /// Begins again with another seed, unless it is the same.
     fn reseed(&mut self, seed: u64) {
         if self.seed != seed {
-            (self.seed, self.rngs) = (seed, Rng::pair(seed));
+            (self.seed, self.rngs, self.is_bursting) = (seed, Rng::pair(seed), [false; 2]);
         }
     }
 
@@ -163,7 +165,8 @@ impl NetworkModel {
         now: Instant,
     ) -> Option<Instant> {
         let rng = self.rng(datagram);
-        let (is_lost, jitter_fraction) = (rng.fraction() < impairment.loss, rng.fraction());
+        let (loss_fraction, jitter_fraction) = (rng.fraction(), rng.fraction());
+        let is_lost = self.is_lost(impairment, datagram, loss_fraction);
         if impairment.down || is_lost {
             return None;
         }
@@ -180,6 +183,23 @@ impl NetworkModel {
         Some(departs + impairment.delay + impairment.jitter.mul_f64(jitter_fraction))
     }
 
+    /// Whether the network loses a datagram for which this number between 0 and 1 was drawn.
+    ///
+    /// Gilbert's model: a burst ends after each datagram with a probability of 1 / `burst`, and one
+    /// begins so often that `loss` is the share of datagrams that are in one.
+    fn is_lost(&mut self, impairment: &Impairment, datagram: &[u8], drawn: f64) -> bool {
+        let Impairment { loss, burst, .. } = *impairment;
+        if burst <= 1.0 || loss >= 1.0 {
+            return drawn < loss;
+        }
+        // At least one datagram arrives between two bursts, so a high loss needs long ones.
+        let burst = burst.max(loss / (1.0 - loss));
+        let is_bursting = &mut self.is_bursting[usize::from(!is_rtp(datagram))];
+        let lost = if *is_bursting { 1.0 - 1.0 / burst } else { loss / (burst * (1.0 - loss)) };
+        *is_bursting = drawn < lost;
+        *is_bursting
+    }
+
     /// Flips one bit of a datagram with the impairment's probability.
     fn corrupt(&mut self, impairment: &Impairment, datagram: &mut [u8]) {
         // A number is drawn only if bits are flipped at all, so that a seed keeps its losses and
@@ -194,12 +214,16 @@ impl NetworkModel {
         }
     }
 
-    /// The random numbers for a datagram. RTP is told from RTCP by its second byte (RFC 5761,
-    /// section 4) and from everything else by its first (RFC 7983).
+    /// The random numbers for a datagram.
     fn rng(&mut self, datagram: &[u8]) -> &mut Rng {
-        let is_rtp = matches!(datagram, [128..=191, second, ..] if !(192..=223).contains(second));
-        &mut self.rngs[usize::from(!is_rtp)]
+        &mut self.rngs[usize::from(!is_rtp(datagram))]
     }
+}
+
+/// Whether a datagram is RTP. It is told from RTCP by its second byte (RFC 5761, section 4) and
+/// from everything else by its first (RFC 7983).
+const fn is_rtp(datagram: &[u8]) -> bool {
+    matches!(datagram, [128..=191, second, ..] if !matches!(*second, 192..=223))
 }
 
 /// A source of random numbers (SplitMix64: Steele, Lea and Flood, 2014).
@@ -259,6 +283,26 @@ mod tests {
         assert_ne!(arrivals(7), arrivals(8));
         let lost = arrivals(7).iter().filter(|arrives| !**arrives).count();
         assert!((900..1100).contains(&lost), "{lost} of 10000");
+    }
+
+    #[test]
+    fn bursts_have_the_configured_mean_length_and_lose_the_configured_share() {
+        let impairment = Impairment { loss: 0.2, burst: 3.0, ..Impairment::default() };
+        let (mut network, now) = (NetworkModel::new(7), Instant::now());
+        let lost: Vec<_> =
+            (0..100_000).map(|_| network.arrival(&impairment, &[128, 96], now).is_none()).collect();
+        let count = lost.iter().filter(|lost| **lost).count();
+        let bursts = lost.windows(2).filter(|pair| !pair[0] && pair[1]).count();
+        assert!((19_000..21_000).contains(&count), "{count} of 100000");
+        let mean = count as f64 / bursts as f64;
+        assert!((2.8..3.2).contains(&mean), "{mean}");
+        let lost = |loss| {
+            let impairment = Impairment { loss, ..impairment };
+            let mut network = NetworkModel::new(7);
+            (0..10_000).filter(|_| network.arrival(&impairment, &[128, 96], now).is_none()).count()
+        };
+        assert_eq!((lost(0.0), lost(1.0)), (0, 10_000));
+        assert!((8_800..9_200).contains(&lost(0.9)), "{}", lost(0.9));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::model::{Bitrate, BitrateError};
 
 /// What happens to the datagrams that a connection sends. The default is a perfect network.
 /// Its text form is a list of `key=value`:
-/// `loss=0.05,delay=50ms,jitter=20ms,rate=1Mbit,queue=300ms,seed=7`.
+/// `loss=0.05,burst=3,delay=50ms,jitter=20ms,rate=1Mbit,queue=300ms,seed=7`.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Impairment {
     /// Seeds the losses and delays: with the same seed, the same packets are lost and delayed. A
@@ -14,6 +14,9 @@ pub struct Impairment {
     pub seed: u64,
     /// The share of datagrams that are lost, from 0 to 1.
     pub loss: f64,
+    /// The mean number of datagrams that are lost in a row (the model of Gilbert, 1960). At 1, each
+    /// is lost independently of the others.
+    pub burst: f64,
     /// The share of datagrams in which one bit is flipped, from 0 to 1.
     pub flip: f64,
     /// The delay of each datagram.
@@ -34,6 +37,7 @@ impl Impairment {
     pub const NONE: Self = Self {
         seed: 0,
         loss: 0.0,
+        burst: 1.0,
         flip: 0.0,
         delay: Duration::ZERO,
         jitter: Duration::ZERO,
@@ -65,6 +69,7 @@ impl FromStr for Impairment {
             let (key, value) = (key.trim(), value.trim());
             match key {
                 "loss" => impairment.loss = share(key, value)?,
+                "burst" => impairment.burst = burst(value)?,
                 "flip" => impairment.flip = share(key, value)?,
                 "delay" => impairment.delay = span(key, value)?,
                 "jitter" => impairment.jitter = span(key, value)?,
@@ -88,7 +93,9 @@ pub enum ImpairmentError {
     #[error("`{0}` has no value; write it as in `loss=0.05,delay=50ms`")]
     NoValue(String),
     /// A key that does not exist.
-    #[error("`{0}` cannot be impaired; there are loss, flip, delay, jitter, rate, queue and seed")]
+    #[error(
+        "`{0}` cannot be impaired; there are loss, burst, flip, delay, jitter, rate, queue and seed"
+    )]
     Unknown(String),
     /// A share that is not between 0 and 1.
     #[error("{key} is a share between 0 and 1 such as 0.05, not `{value}`")]
@@ -98,6 +105,9 @@ pub enum ImpairmentError {
         /// The invalid value.
         value: String,
     },
+    /// A burst that is not a number of datagrams.
+    #[error("burst is a mean number of packets from 1 to 100 such as 3, not `{0}`")]
+    Burst(String),
     /// A span of time without a unit, or too long.
     #[error("{key} is a time of at most 10s such as 50ms or 1.5s, not `{value}`")]
     Span {
@@ -119,6 +129,11 @@ fn share(key: &str, value: &str) -> Result<f64, ImpairmentError> {
     value.parse().ok().filter(|share| (0.0..=1.0).contains(share)).ok_or_else(error)
 }
 
+fn burst(value: &str) -> Result<f64, ImpairmentError> {
+    let error = || ImpairmentError::Burst(value.to_owned());
+    value.parse().ok().filter(|mean| (1.0..=100.0).contains(mean)).ok_or_else(error)
+}
+
 fn span(key: &str, value: &str) -> Result<Duration, ImpairmentError> {
     let error = || ImpairmentError::Span { key: key.to_owned(), value: value.to_owned() };
     let (number, unit) = if let Some(number) = value.strip_suffix("ms") {
@@ -137,10 +152,12 @@ mod tests {
 
     #[test]
     fn an_impairment_is_parsed_from_text() {
-        let text = "loss=0.05, delay=50ms,flip=0.01,jitter=20ms,rate=1.5Mbit,queue=0.2s,seed=7";
+        let text =
+            "loss=0.05, delay=50ms,burst=2.5,flip=0.01,jitter=20ms,rate=1.5Mbit,queue=0.2s,seed=7";
         let impairment = Impairment {
             seed: 7,
             loss: 0.05,
+            burst: 2.5,
             flip: 0.01,
             delay: Duration::from_millis(50),
             jitter: Duration::from_millis(20),
@@ -155,7 +172,7 @@ mod tests {
     #[test]
     fn an_error_names_the_invalid_part_and_what_is_valid() {
         let sentence = |text: &str| text.parse::<Impairment>().unwrap_err().to_string();
-        assert!(sentence("los=0.1").contains("`los` cannot be impaired; there are loss"));
+        assert!(sentence("los=0.1").contains("`los` cannot be impaired; there are loss, burst"));
         assert!(sentence("flip=2").starts_with("flip is a share"));
         assert!(sentence("loss").contains("`loss` has no value"));
         for wrong in ["loss=5", "loss=-0.1", "loss=nan", "loss=5%"] {
@@ -166,6 +183,9 @@ mod tests {
         }
         for wrong in ["rate=1000", "rate=0kbit", "rate=xMbit", "rate=nanbit"] {
             assert!(sentence(wrong).contains("ends in bit, kbit or Mbit"), "{wrong}");
+        }
+        for wrong in ["burst=0", "burst=101", "burst=nan", "burst=3ms"] {
+            assert!(sentence(wrong).contains("number of packets from 1 to 100"), "{wrong}");
         }
         assert!(sentence("seed=x").contains("whole number"));
     }

@@ -58,6 +58,27 @@ fn latency_is_measured_on_frames_that_were_sent_and_decoded() {
 }
 
 #[test]
+fn a_network_is_measured_in_each_call_and_its_goal_is_that_of_the_case() {
+    let line = "network --seconds 4 --runs 2 --size 320x180@15 --json";
+    let networks = ["--network", "delay=20ms", "--network", "loss=1,burst=3"];
+    let args: Vec<_> = line.split(' ').chain(networks).collect();
+    let figures = json_report(&args);
+    assert_eq!((&figures["bench"], &figures["seconds"]), (&"network".into(), &4.into()));
+    let cases = figures["cases"].as_array().expect("a list");
+    let [clean, broken] = &cases[..] else { panic!("{cases:#?}") };
+    assert_eq!((&clean["network"], &clean["goal"]), (&"delay=20ms".into(), &Value::Null));
+    assert_eq!(clean["runs"].as_array().map(Vec::len), Some(2));
+    // A loaded machine may send fewer frames, and a frame over the limit would be an error.
+    let fps = number(clean, "median/fps");
+    assert!(fps > 1.0 && fps < 17.0, "{figures:#}");
+    assert!(number(clean, "median/sent_kbps") > 20.0, "{figures:#}");
+    assert_eq!(
+        (&broken["median"]["first_frame_ms"], &broken["median"]["fps"]),
+        (&Value::Null, &0.0.into())
+    );
+}
+
+#[test]
 fn the_default_output_is_text_and_a_wrong_option_gives_an_error_sentence() {
     let line = "fanout --peers 1 --seconds 1 --size 320x180@15";
     let output = bench(&line.split(' ').collect::<Vec<_>>());
@@ -70,6 +91,7 @@ fn the_default_output_is_text_and_a_wrong_option_gives_an_error_sentence() {
         (["fanout", "--size", "641x360"], "odd side"),
         (["latency", "--size", "big"], "is not a frame size; write 1280x720"),
         (["latency", "--seconds", "0"], "0 is not in 1..=3600"),
+        (["network", "--network", "los=0.1"], "`los` cannot be impaired"),
     ] {
         let output = bench(&args);
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
