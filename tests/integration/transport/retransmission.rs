@@ -1,5 +1,7 @@
 //! What retransmissions look like on the wire.
 
+#![allow(clippy::unwrap_used, reason = "a value that is missing fails the test")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
