@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::bandwidth::LimitedBy;
+use crate::bandwidth::{LimitedBy, Pacing};
 
 const CAMERA: Size = Size::new(1280, 720);
 
@@ -267,6 +267,7 @@ fn a_share_is_what_audio_and_repeats_leave() {
         acknowledged: None,
         is_application_limited: false,
         is_overused: false,
+        pacing: Pacing::Limited,
     };
     assert_eq!(video_share(&estimate, AUDIO_WIRE_RATE), Bitrate::from_bps(795_600));
     let lossy = Estimate { loss: 0.5, target: Bitrate::from_kbps(50), ..estimate };
