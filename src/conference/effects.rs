@@ -58,8 +58,8 @@ pub enum Effect {
     SetSending {
         /// The connection.
         peer: PeerId,
-        /// The layer of each source that it sends; `None` for a source that it does not send.
-        /// Audio has one layer, [`Layer::Full`].
+        /// The highest layer of each source that it may send: less if its path carries less. `None`
+        /// for a source that it does not send. Audio has one layer, [`Layer::Full`].
         layers: PerSource<Option<Layer>>,
     },
     /// Set how the audio of a peer connection is played. Sent only when it changes. By default it

@@ -94,10 +94,18 @@ impl VideoEncoder {
         self.target.store(target.as_bps(), Ordering::Relaxed);
     }
 
+    /// The size of the newest frame of the source, before it was scaled, and its frames per second;
+    /// `None` before the first frame.
+    pub fn source(&self) -> Option<(Size, u32)> {
+        let [size, fps] = [&self.counters.source_size, &self.counters.source_fps]
+            .map(|value| value.load(Ordering::Relaxed));
+        (size > 0).then(|| (Size::new((size >> 32) as u32, size as u32), fps as u32))
+    }
+
     /// The statistics since the start. The caller sets the id of the source.
     pub fn stats(&self) -> MediaSourceStats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let EncoderCounters { frames, keyframes, encode_time_us, width, height, target } =
+        let EncoderCounters { frames, keyframes, encode_time_us, width, height, target, .. } =
             &*self.counters;
         let known = |value: u64| Some(value).filter(|value| *value > 0);
         MediaSourceStats {
@@ -127,9 +135,21 @@ struct EncoderCounters {
     height: AtomicU64,
     /// Bits per second; 0 before the first frame.
     target: AtomicU64,
+    /// The width of the source's frames in the upper 32 bits, the height in the lower; 0 before the
+    /// first frame.
+    source_size: AtomicU64,
+    /// Its frames per second.
+    source_fps: AtomicU64,
 }
 
 impl EncoderCounters {
+    /// Notes what the source gives.
+    fn note_source(&self, size: Size, fps: u32) {
+        self.source_fps.store(fps.into(), Ordering::Relaxed);
+        let both = u64::from(size.width) << 32 | u64::from(size.height);
+        self.source_size.store(both, Ordering::Relaxed);
+    }
+
     /// Counts a frame of this size that was encoded for this target.
     fn record(&self, is_key: bool, size: Size, target: Bitrate) {
         self.keyframes.fetch_add(u64::from(is_key), Ordering::Relaxed);
@@ -206,6 +226,13 @@ impl LayerEncoder {
         if !self.thinner.takes(frame.time) {
             return Ok(false);
         }
+        // A thinned layer does not see all frames of its source.
+        let fps = if self.thinner.spacing.is_zero() {
+            self.frame_rate.rounded_fps()
+        } else {
+            self.settings.fps
+        };
+        self.counters.note_source(frame.size, fps);
         let frame = scaled(frame, self.settings.layer.size(frame.size), &mut self.scalers);
         self.encode_scaled(&frame, now)
     }

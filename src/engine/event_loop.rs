@@ -24,6 +24,7 @@ use super::{
     secret_store::SecretStore,
     session_stats::{CollectedStats, StatsCollector},
     tone_measurement::UnmeasuredStats,
+    video_layers::VideoViewer,
 };
 use crate::{
     conference::{Effect, HubEvent, HubNews, HubRef, Input, MemberNews, Playback, SessionNews},
@@ -35,7 +36,7 @@ use crate::{
     },
     network::KnownPaths,
     supervision::catch_async,
-    transport::{CheckBudgets, Connection, ConnectionConfig, EventSinks},
+    transport::{CheckBudgets, Connection, ConnectionConfig, EventSinks, SourceMedia},
 };
 
 /// Requests that may wait; a user makes a few a second.
@@ -89,7 +90,7 @@ struct ActivePeer {
     connection: Connection,
     /// The hub at which the remote participant is known.
     hub: HubRef,
-    /// The layer of each source that is sent.
+    /// The highest layer that is sent of each source.
     layers: PerSource<Option<Layer>>,
     /// The span of its log records.
     span: Span,
@@ -345,7 +346,7 @@ impl Engine {
                     self.session_stats.on_connection_closed(&source, stats);
                 }
                 if let Some(mut active) = self.peers.remove(&peer) {
-                    active.set_sending(&mut self.local_media, PerSource::default());
+                    active.set_sending(&mut self.local_media, (peer, PerSource::default()));
                 }
             }
             Effect::Peer { peer, command } => {
@@ -355,7 +356,7 @@ impl Engine {
             }
             Effect::SetSending { peer, layers } => {
                 if let Some(active) = self.peers.get_mut(&peer) {
-                    active.set_sending(&mut self.local_media, layers);
+                    active.set_sending(&mut self.local_media, (peer, layers));
                 }
             }
             Effect::SetPlayback { peer, playback: Playback { is_audible, is_expected } } => {
@@ -440,6 +441,7 @@ impl Engine {
         let stats = Stats {
             captures,
             encoders,
+            layer_changes: self.local_media.layer_changes(),
             cpu_seconds: ProcessTime::try_now()
                 .map_or(0.0, |time| time.as_duration().as_secs_f64()),
             rtc: self.local_media.rtc_stats(),
@@ -458,6 +460,7 @@ impl Engine {
             };
             stats.rtc = active.connection.stats();
             self.remote_media.add_playout(*peer, &mut stats.rtc);
+            self.local_media.add_layer(*peer, &mut stats.rtc);
             Some((key, stats))
         })
     }
@@ -482,15 +485,40 @@ fn track_span(active: &ActivePeer, track: &IncomingTrack) -> Span {
 
 impl ActivePeer {
     /// Starts and stops sending sources; those that continue are not interrupted.
-    fn set_sending(&mut self, local_media: &mut LocalMedia, layers: PerSource<Option<Layer>>) {
+    fn set_sending(
+        &mut self,
+        local_media: &mut LocalMedia,
+        (peer, layers): (PeerId, PerSource<Option<Layer>>),
+    ) {
         let before = std::mem::replace(&mut self.layers, layers);
-        for source in Source::ALL.into_iter().filter(|one| before[*one] != layers[*one]) {
-            let media = layers[source].map(|layer| local_media.subscribe(source, layer));
-            self.connection.send(source, media);
-            if let Some(layer) = before[source] {
-                local_media.unsubscribe(source, layer);
+        let is_audio_new = before.microphone.is_some() != layers.microphone.is_some();
+        let is_new = |source: &Source| {
+            // What audio needs is not there for video.
+            before[*source] != layers[*source] || (is_audio_new && source.media() == Media::Video)
+        };
+        for source in Source::ALL.into_iter().filter(is_new) {
+            match (source.media(), layers[source]) {
+                (Media::Video, limit) => {
+                    let viewer = limit.and_then(|limit| self.viewer(source, limit));
+                    local_media.set_video_viewer(source, peer, viewer);
+                }
+                (Media::Audio, Some(_)) => {
+                    let packets = SourceMedia::Audio(local_media.subscribe_audio());
+                    self.connection.send(source, Some(packets));
+                }
+                (Media::Audio | Media::Data, _) => self.connection.send(source, None),
             }
         }
+    }
+
+    /// What the layers of a video need of this connection.
+    fn viewer(&self, source: Source, limit: Layer) -> Option<VideoViewer> {
+        Some(VideoViewer {
+            slot: self.connection.video_slot(source)?,
+            limit,
+            estimates: None,
+            sends_audio: self.layers.microphone.is_some(),
+        })
     }
 }
 

@@ -1,31 +1,32 @@
 //! Local media: each source is captured once, and each of its layers encoded once, on demand.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
 };
 
 use tokio::sync::mpsc;
 
-use super::{EngineOptions, device_slot::DeviceSlot, event_loop::EngineEvent};
+use super::{
+    EngineOptions,
+    device_slot::DeviceSlot,
+    event_loop::EngineEvent,
+    video_layers::{StartEncoder, VideoLayers, VideoViewer},
+};
 use crate::{
     audio::linear_level,
     capture::{AudioCapture, SourceSpec, VideoCapture},
     conference::Input,
-    encode::{AudioEncoder, EncodeError, VideoEncoder, VideoSettings},
+    encode::{AudioEncoder, EncodeError, VideoEncoder},
     files::SourceClaim,
     media::{
-        AudioBlock, EncodedAudio, EncodedVideo, Fanout, MAX_LAG, Meter, Slot, Tee, TrackRef,
-        TrackSinks, VideoFrame,
+        AudioBlock, EncodedAudio, Fanout, Meter, Slot, Subscription, Tee, TrackRef, TrackSinks,
+        VideoFrame,
     },
     model::{
-        Bitrate, Counts, DeviceKind, DeviceState, Layer, Media, MediaSourceStats, PerSource,
-        RtcStats, Source,
+        Counts, DeviceKind, DeviceState, Media, MediaSourceStats, PeerId, PerSource, RtcStats,
+        Source,
     },
-    transport::SourceMedia,
 };
 
 /// Opus packets by which a peer connection may lag: half a second, which a jitter buffer no longer
@@ -35,7 +36,6 @@ const MAX_AUDIO_LAG: usize = 25;
 /// The sources, their captures and their encoders.
 pub(super) struct LocalMedia {
     camera_spec: SourceSpec,
-    video_bitrate: Option<Bitrate>,
     microphone_spec: SourceSpec,
     /// Claims on the files that are sent, open or not: no recording may overwrite them.
     camera_claim: Option<SourceClaim>,
@@ -50,19 +50,10 @@ pub(super) struct LocalMedia {
     idle_audio_encoder: Arc<Slot<AudioEncoder>>,
     frames: Tee<VideoFrame>,
     meter: Meter,
-    /// The encoded video, by source and layer.
-    video: BTreeMap<(Source, Layer), VideoOutput>,
+    /// The layers of the camera.
+    video: VideoLayers,
     audio: Fanout<EncodedAudio>,
     counters: Arc<StartCounters>,
-}
-
-/// One layer of a source of video.
-#[derive(Default)]
-struct VideoOutput {
-    frames: Fanout<EncodedVideo>,
-    /// The peer connections that send it.
-    users: usize,
-    encoder: Option<VideoEncoder>,
 }
 
 /// Counts how often sources were opened and encoders started.
@@ -84,9 +75,11 @@ impl LocalMedia {
     ) -> Self {
         let (frames, _) = track_sinks.register(TrackRef::CAMERA);
         let (_, meter) = track_sinks.register(TrackRef::MICROPHONE);
+        let counters = Arc::<StartCounters>::default();
+        let start = video_encoder_start(frames.clone(), events.clone(), Arc::clone(&counters));
+        let fps = expected_fps(&options.camera);
         Self {
             camera_spec: options.camera.clone(),
-            video_bitrate: options.video_bitrate,
             microphone_spec: options.microphone.clone(),
             camera_claim: claim_file(&options.camera, "camera"),
             microphone_claim: claim_file(&options.microphone, "microphone"),
@@ -98,9 +91,9 @@ impl LocalMedia {
             idle_audio_encoder: Arc::default(),
             frames,
             meter,
-            video: BTreeMap::new(),
+            video: VideoLayers::new(fps, options.video_bitrate, start),
             audio: Fanout::default(),
-            counters: Arc::default(),
+            counters,
         }
     }
 
@@ -116,6 +109,7 @@ impl LocalMedia {
         if camera != self.camera_spec {
             self.camera_claim = claim_file(&camera, "camera");
             self.camera_spec = camera;
+            self.video.set_source_fps(expected_fps(&self.camera_spec));
             self.camera.close(|| ());
             self.update_camera();
         }
@@ -137,26 +131,38 @@ impl LocalMedia {
             .map(|spec| *spec != SourceSpec::None)
     }
 
-    /// Returns a subscription to a layer of a source, which is encoded from now on, until as many
-    /// calls of [`Self::unsubscribe`]. Audio has one layer.
-    pub(super) fn subscribe(&mut self, source: Source, layer: Layer) -> SourceMedia {
+    /// Returns a subscription to the audio.
+    pub(super) fn subscribe_audio(&self) -> Subscription<EncodedAudio> {
+        self.audio.subscribe(MAX_AUDIO_LAG)
+    }
+
+    /// Sets whether a peer connection may get the video of a source, and what it may get of it.
+    pub(super) fn set_video_viewer(
+        &mut self,
+        source: Source,
+        peer: PeerId,
+        viewer: Option<VideoViewer>,
+    ) {
         match source {
-            Source::Camera => {
-                let output = self.video.entry((source, layer)).or_default();
-                output.users += 1;
-                let frames = output.frames.subscribe(MAX_LAG);
-                self.update_encoders();
-                SourceMedia::Video(frames)
-            }
-            Source::Microphone => SourceMedia::Audio(self.audio.subscribe(MAX_AUDIO_LAG)),
+            Source::Camera => self.video.set_viewer(peer, viewer),
+            Source::Microphone => debug_assert!(viewer.is_none(), "a source of audio"),
         }
     }
 
-    /// A subscription to a layer has ended, or will at once.
-    pub(super) fn unsubscribe(&mut self, source: Source, layer: Layer) {
-        if let Some(output) = self.video.get_mut(&(source, layer)) {
-            output.users = output.users.saturating_sub(1);
-            self.update_encoders();
+    /// Returns how often a peer got another layer of a video than it had.
+    pub(super) fn layer_changes(&self) -> u64 {
+        self.video.changes()
+    }
+
+    /// Adds the layer that a peer gets to the streams of its connection.
+    pub(super) fn add_layer(&self, peer: PeerId, streams: &mut [RtcStats]) {
+        let Some((layer, reason)) = self.video.layer(peer) else { return };
+        for object in streams {
+            if let RtcStats::OutboundRtp(stream) = object
+                && stream.kind == Media::Video
+            {
+                (stream.rid, stream.quality_limitation_reason) = (layer, Some(reason));
+            }
         }
     }
 
@@ -172,12 +178,10 @@ impl LocalMedia {
     /// Returns the statistics of the camera, if it is being encoded, and of the microphone, if it is
     /// open.
     pub(super) fn rtc_stats(&self) -> Vec<RtcStats> {
-        // The highest layer tells the most of the source.
-        let encoder = self.video.values().rev().find_map(|output| output.encoder.as_ref());
-        let camera = encoder.map(|encoder| MediaSourceStats {
-            id: Source::Camera.name().to_owned(),
-            ..encoder.stats()
-        });
+        let camera = self
+            .video
+            .stats()
+            .map(|stats| MediaSourceStats { id: Source::Camera.name().to_owned(), ..stats });
         let microphone = self.microphone.is_open().then(|| MediaSourceStats {
             audio_level: Some(linear_level(f64::from(self.meter.dbfs()))),
             ..MediaSourceStats::new(Source::Microphone.name(), Media::Audio)
@@ -186,13 +190,11 @@ impl LocalMedia {
     }
 
     fn update_camera(&mut self) {
-        self.update_encoders();
+        self.video.set_needed(self.needs_camera());
         if !self.needs_camera() {
             return self.camera.close(self.idle_report(DeviceKind::CAMERA));
         }
-        let lacks_encoder =
-            self.video.values().any(|output| output.users > 0 && output.encoder.is_none());
-        if !self.camera.is_open() && !lacks_encoder {
+        if !self.camera.is_open() && !self.video.lacks_encoder() {
             let notify = self.state_callback(DeviceKind::CAMERA, |counters| &counters.cameras);
             let (spec, frames) = (self.camera_spec.clone(), self.frames.clone());
             let name = self.display_name.clone();
@@ -204,37 +206,6 @@ impl LocalMedia {
 
     fn needs_camera(&self) -> bool {
         self.demand.camera && self.camera_spec != SourceSpec::None
-    }
-
-    /// Starts the encoders of the layers that are sent, and ends the others. If none is sent any
-    /// more, the last one is kept as long as the source, which may soon be sent again.
-    fn update_encoders(&mut self) {
-        let is_source_needed = self.needs_camera();
-        let is_any_sent = self.video.values().any(|output| output.users > 0);
-        let mut video = std::mem::take(&mut self.video);
-        for ((_, layer), output) in &mut video {
-            if !is_source_needed || (output.users == 0 && is_any_sent) {
-                output.encoder = None;
-            } else if output.users > 0 && output.encoder.is_none() {
-                output.encoder = self.start_video_encoder(*layer, output.frames.clone());
-            }
-        }
-        self.video = video;
-    }
-
-    fn start_video_encoder(&self, layer: Layer, out: Fanout<EncodedVideo>) -> Option<VideoEncoder> {
-        let report = self.encoder_callback(DeviceKind::CAMERA);
-        let settings = encoder_settings(&self.camera_spec, layer, self.video_bitrate);
-        let started = VideoEncoder::start(settings, self.frames.attach(), out, report);
-        let encoder = started
-            .map_err(|error| {
-                let message = format!("the video cannot be encoded: {error}");
-                let state = DeviceState::Failed { message };
-                report_device_state(&self.events, DeviceKind::CAMERA, state);
-            })
-            .ok()?;
-        self.counters.video_encoders.fetch_add(1, Ordering::Relaxed);
-        Some(encoder)
     }
 
     fn update_microphone(&mut self) {
@@ -268,7 +239,7 @@ impl LocalMedia {
     fn audio_encoder_source(&self) -> impl FnOnce() -> Option<BorrowedEncoder> + Send + use<> {
         let (meter, out) = (self.meter.clone(), self.audio.clone());
         let (events, counters) = (self.events.clone(), Arc::clone(&self.counters));
-        let report = self.encoder_callback(DeviceKind::MICROPHONE);
+        let report = encoder_callback(events.clone(), DeviceKind::MICROPHONE);
         let return_to = Arc::clone(&self.idle_audio_encoder);
         move || {
             if let Some(encoder) = return_to.take() {
@@ -310,22 +281,6 @@ impl LocalMedia {
             report_device_state(&events, kind, state);
         })
     }
-
-    /// Returns a callback that passes the health of an encoder on to the core, as the state of its
-    /// source.
-    fn encoder_callback(
-        &self,
-        kind: DeviceKind,
-    ) -> impl Fn(Result<(), &EncodeError>) + Send + Sync + use<> {
-        let events = self.events.clone();
-        move |health| {
-            let state = match health {
-                Ok(()) => DeviceState::Running,
-                Err(error) => DeviceState::Failed { message: error.to_string() },
-            };
-            report_device_state(&events, kind, state);
-        }
-    }
 }
 
 /// An encoder that is put back when its microphone is closed, so that the next microphone uses it.
@@ -356,19 +311,54 @@ fn claim_file(source: &SourceSpec, role: &'static str) -> Option<SourceClaim> {
     Some(SourceClaim::new(source.file()?, role))
 }
 
-/// Returns the encoder settings for a source: the target bitrate, or the usual one of the frame
-/// size. Sources without a stated frame rate are expected to give 30 frames per second; the encoder
-/// adapts to the actual rate.
-fn encoder_settings(camera: &SourceSpec, layer: Layer, target: Option<Bitrate>) -> VideoSettings {
-    let fps = match camera {
+/// Returns the frames per second that a source is expected to give: 30 if it does not state them.
+/// The encoder adapts to the actual rate.
+fn expected_fps(camera: &SourceSpec) -> u32 {
+    match camera {
         SourceSpec::Pattern { fps, .. } | SourceSpec::NoisePattern { fps, .. } => *fps,
         SourceSpec::Default
         | SourceSpec::None
         | SourceSpec::Tone { .. }
         | SourceSpec::File(_)
         | SourceSpec::Device(_) => 30,
-    };
-    VideoSettings { layer, fps, target }
+    }
+}
+
+/// Returns a function that starts an encoder of the camera, and counts it.
+fn video_encoder_start(
+    frames: Tee<VideoFrame>,
+    events: mpsc::Sender<EngineEvent>,
+    counters: Arc<StartCounters>,
+) -> StartEncoder {
+    Box::new(move |settings, out| {
+        let report = encoder_callback(events.clone(), DeviceKind::CAMERA);
+        match VideoEncoder::start(settings, frames.attach(), out, report) {
+            Ok(encoder) => {
+                counters.video_encoders.fetch_add(1, Ordering::Relaxed);
+                Some(encoder)
+            }
+            Err(error) => {
+                let message = format!("the video cannot be encoded: {error}");
+                report_device_state(&events, DeviceKind::CAMERA, DeviceState::Failed { message });
+                None
+            }
+        }
+    })
+}
+
+/// Returns a callback that passes the health of an encoder on to the core, as the state of its
+/// source.
+fn encoder_callback(
+    events: mpsc::Sender<EngineEvent>,
+    kind: DeviceKind,
+) -> impl Fn(Result<(), &EncodeError>) + Send + Sync + use<> {
+    move |health| {
+        let state = match health {
+            Ok(()) => DeviceState::Running,
+            Err(error) => DeviceState::Failed { message: error.to_string() },
+        };
+        report_device_state(&events, kind, state);
+    }
 }
 
 /// Passes the state of a source on to the core. States are rare, so a full queue is a bug.
@@ -379,55 +369,5 @@ pub(super) fn report_device_state(
 ) {
     if events.try_send(EngineEvent::Core(Input::Device(kind, state))).is_err() {
         tracing::error!(?kind, "the engine's queue is full or closed, a device's state is lost");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const CAMERA: PerSource<bool> = PerSource { camera: true, microphone: false };
-
-    fn local_media() -> LocalMedia {
-        let camera = "pattern:64x36@5".parse().unwrap();
-        let options = EngineOptions { camera, ..EngineOptions::without_devices() };
-        LocalMedia::new(&options, &TrackSinks::default(), mpsc::channel(64).0)
-    }
-
-    /// The layers of the camera that are being encoded.
-    fn encoded(media: &LocalMedia) -> Vec<Layer> {
-        let running = media.video.iter().filter(|(_, output)| output.encoder.is_some());
-        running.map(|((_, layer), _)| *layer).collect()
-    }
-
-    #[test]
-    fn each_layer_that_is_sent_has_an_encoder_until_its_last_subscription_ends() {
-        let mut media = local_media();
-        media.set_demand(CAMERA);
-        assert_eq!(encoded(&media), [], "a preview needs no encoder");
-        let subscriptions = [Layer::Full, Layer::Half, Layer::Half]
-            .map(|layer| media.subscribe(Source::Camera, layer));
-        assert_eq!(encoded(&media), [Layer::Half, Layer::Full]);
-        assert_eq!(media.counts().1.video, 2, "two connections share the encoder of a layer");
-        media.unsubscribe(Source::Camera, Layer::Half);
-        assert_eq!(encoded(&media), [Layer::Half, Layer::Full]);
-        media.unsubscribe(Source::Camera, Layer::Half);
-        assert_eq!(encoded(&media), [Layer::Full]);
-        drop(subscriptions);
-    }
-
-    #[test]
-    fn the_last_encoder_is_kept_as_long_as_the_source() {
-        let mut media = local_media();
-        let _full = media.subscribe(Source::Camera, Layer::Full);
-        assert_eq!(encoded(&media), [], "the source is not open yet");
-        media.set_demand(CAMERA);
-        media.unsubscribe(Source::Camera, Layer::Full);
-        assert_eq!(encoded(&media), [Layer::Full], "a viewer may come back");
-        let _half = media.subscribe(Source::Camera, Layer::Half);
-        assert_eq!(encoded(&media), [Layer::Half]);
-        media.set_demand(PerSource::NONE);
-        assert_eq!(encoded(&media), []);
-        assert_eq!(media.counts().1.video, 2);
     }
 }

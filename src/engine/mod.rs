@@ -14,6 +14,7 @@ mod secret_store;
 mod session_ids;
 mod session_stats;
 mod tone_measurement;
+mod video_layers;
 
 pub use core_trace::{CoreTrace, TraceEnd, TraceError, TraceOptions};
 pub use devices::{cameras, microphones, speakers};

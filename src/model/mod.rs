@@ -56,8 +56,8 @@ pub use rtc_rates::RtcRates;
 pub use rtc_stats::{
     AudioPlayoutStats, CandidatePairStats, CandidateStats, CandidateType, CodecStats,
     DtlsTransportState, IceTransportState, InboundRtpStats, JitterBufferStats, MediaSourceStats,
-    OutboundRtpStats, PlayoutStats, RemoteInboundRtpStats, RemoteOutboundRtpStats, RtcStats,
-    TransportStats, VideoPlayoutStats,
+    OutboundRtpStats, PlayoutStats, QualityLimitation, RemoteInboundRtpStats,
+    RemoteOutboundRtpStats, RtcStats, TransportStats, VideoPlayoutStats,
 };
 pub use signal::{
     ClientMessage, CloseReason, ErrorCode, HubMessage, LeaveReason, MAX_CANDIDATE_BYTES,

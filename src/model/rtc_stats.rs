@@ -11,7 +11,7 @@ use core::net::IpAddr;
 
 use serde::Serialize;
 
-use super::Media;
+use super::{Layer, Media};
 
 /// One object of a statistics report (W3C `RTCStats`).
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -302,6 +302,12 @@ pub struct OutboundRtpStats {
     /// FIR packets that were received (RFC 5104, section 4.3.1); video only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fir_count: Option<u64>,
+    /// The layer that is sent: `f`, `h` or `q`; video only, absent while none is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rid: Option<Layer>,
+    /// Why it is no higher layer; video only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quality_limitation_reason: Option<QualityLimitation>,
     /// Frames that were sent per second since the previous report of this reader.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frames_per_second: Option<f64>,
@@ -309,6 +315,18 @@ pub struct OutboundRtpStats {
     /// webrtc-stats.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bitrate: Option<u64>,
+}
+
+/// Why a video is not sent in a better quality (W3C `RTCQualityLimitationReason`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum QualityLimitation {
+    /// It is as good as it is wanted.
+    None,
+    /// The encoder was late.
+    Cpu,
+    /// The path carries no more.
+    Bandwidth,
 }
 
 /// The remote peer's newest report about a stream that this end sends (W3C

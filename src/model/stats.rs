@@ -11,6 +11,8 @@ pub struct Stats {
     pub captures: Counts,
     /// How often an encoder was started.
     pub encoders: Counts,
+    /// How often a peer got another layer of a video than it had.
+    pub layer_changes: u64,
     /// Processor time of this process, user and system, in seconds.
     pub cpu_seconds: f64,
     /// The sources of this end, which all sessions share.

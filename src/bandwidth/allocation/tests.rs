@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::bandwidth::{LimitedBy, Pacing};
+use crate::bandwidth::BandwidthEstimator;
 
 const CAMERA: Size = Size::new(1280, 720);
 
@@ -67,7 +67,9 @@ impl Random {
 #[test]
 fn a_slow_viewer_beside_nine_fast_ones_moves_none_of_them() {
     let mut run = Run::new();
-    (0..9).for_each(|key| drop(run.set(key, 20_000)));
+    for key in 0..9 {
+        run.set(key, 20_000);
+    }
     run.pass_ms(20_000);
     let before = run.target_kbps(Layer::Full);
     assert_eq!(before, 2500);
@@ -258,17 +260,9 @@ fn the_users_limit_is_the_usual_rate_of_the_whole_picture() {
 
 #[test]
 fn a_share_is_what_audio_and_repeats_leave() {
-    let estimate = Estimate {
-        target: Bitrate::from_kbps(1000),
-        limited_by: LimitedBy::Delay,
-        loss: 0.1,
-        queue: Duration::ZERO,
-        round_trip: None,
-        acknowledged: None,
-        is_application_limited: false,
-        is_overused: false,
-        pacing: Pacing::Limited,
-    };
+    let rate = Bitrate::from_kbps(1000);
+    let estimate = BandwidthEstimator::new(rate, rate..=rate).estimate();
+    let estimate = Estimate { target: rate, loss: 0.1, ..estimate };
     assert_eq!(video_share(&estimate, AUDIO_WIRE_RATE), Bitrate::from_bps(795_600));
     let lossy = Estimate { loss: 0.5, target: Bitrate::from_kbps(50), ..estimate };
     assert_eq!(video_share(&lossy, AUDIO_WIRE_RATE), Bitrate::default());

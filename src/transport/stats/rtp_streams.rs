@@ -378,6 +378,8 @@ impl OutboundStream {
             nack_count: self.feedback.nacks,
             pli_count: codec.of_video(self.feedback.plis),
             fir_count: codec.of_video(self.feedback.firs),
+            rid: None,
+            quality_limitation_reason: None,
             frames_per_second: None,
             bitrate: None,
         }

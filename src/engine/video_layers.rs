@@ -1,0 +1,335 @@
+//! The layers of one source of video: their encoders, and which peer gets which.
+//!
+//! A task of its own looks at the estimates of the connections ten times a second. The engine's
+//! task only says who may get video. Both lock the same state, for microseconds.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, watch},
+    task::AbortHandle,
+    time::{MissedTickBehavior, interval},
+};
+
+use crate::{
+    bandwidth::{AUDIO_WIRE_RATE, Allocation, Estimate, LayerAllocator, ViewerState, video_share},
+    encode::{VideoEncoder, VideoSettings},
+    media::{EncodedVideo, Fanout, MAX_LAG, SubscriptionSlot, now},
+    model::{Bitrate, Layer, MediaSourceStats, MediaTime, PeerId, QualityLimitation, Size},
+};
+
+/// How often the layers are chosen again.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// How long the encoder of a layer is kept without peers, if there is another one.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// The size and frame rate of a source, until its first frame tells them.
+const USUAL_SOURCE: (Size, u32) = (Size::new(1280, 720), 30);
+
+/// Starts the encoder of a layer; `None` if it cannot, which is reported.
+pub(super) type StartEncoder =
+    Box<dyn Fn(VideoSettings, Fanout<EncodedVideo>) -> Option<VideoEncoder> + Send>;
+
+/// The layers of one source of video. Dropping it ends its task and its encoders.
+pub(super) struct VideoLayers {
+    shared: Arc<Shared>,
+    task: Option<AbortHandle>,
+}
+
+/// A peer connection that may get video.
+pub(super) struct VideoViewer {
+    /// Where its video is handed over.
+    pub(super) slot: Arc<SubscriptionSlot<EncodedVideo>>,
+    /// The highest layer that it may get.
+    pub(super) limit: Layer,
+    /// What its path carries; `None` if that is not measured.
+    pub(super) estimates: Option<watch::Receiver<Estimate>>,
+    /// Whether audio is sent beside it.
+    pub(super) sends_audio: bool,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// Notified when there is a first peer.
+    has_viewers: Notify,
+}
+
+struct State {
+    allocator: LayerAllocator<PeerId>,
+    viewers: BTreeMap<PeerId, VideoViewer>,
+    outputs: [LayerOutput; 3],
+    start_encoder: StartEncoder,
+    /// The expected frame rate, and the most that the user allows.
+    fps: u32,
+    cap: Option<Bitrate>,
+    /// Whether the source runs or is to run.
+    is_needed: bool,
+    /// Whether the size of the source is known.
+    has_source: bool,
+    /// How often a peer got another layer than it had.
+    changes: u64,
+}
+
+/// One layer.
+#[derive(Default)]
+struct LayerOutput {
+    frames: Fanout<EncodedVideo>,
+    encoder: Option<VideoEncoder>,
+    /// The target that was chosen last.
+    target: Option<Bitrate>,
+    /// Since when no peer has taken it.
+    unused_since: Option<MediaTime>,
+}
+
+impl VideoLayers {
+    /// Layers without peers. `cap` is the most that the user allows.
+    pub(super) fn new(fps: u32, cap: Option<Bitrate>, start_encoder: StartEncoder) -> Self {
+        let state = State {
+            allocator: LayerAllocator::new(USUAL_SOURCE.0, USUAL_SOURCE.1, cap),
+            viewers: BTreeMap::new(),
+            outputs: Default::default(),
+            start_encoder,
+            fps,
+            cap,
+            is_needed: false,
+            has_source: false,
+            changes: 0,
+        };
+        let shared = Shared { state: Mutex::new(state), has_viewers: Notify::new() };
+        Self { shared: Arc::new(shared), task: None }
+    }
+
+    /// Adds a peer connection, or changes what it may get; `None` stops its video.
+    ///
+    /// The first call starts the task.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub(super) fn set_viewer(&mut self, peer: PeerId, viewer: Option<VideoViewer>) {
+        self.task.get_or_insert_with(|| tokio::spawn(run(Arc::clone(&self.shared))).abort_handle());
+        self.shared.lock().set_viewer(peer, viewer, now());
+        self.shared.has_viewers.notify_one();
+    }
+
+    /// Sets whether the source runs, or is to run. If not, all encoders end.
+    pub(super) fn set_needed(&mut self, is_needed: bool) {
+        let mut state = self.shared.lock();
+        state.is_needed = is_needed;
+        state.update_encoders(now());
+    }
+
+    /// Another source is captured from now on, with about that frame rate. The peers stay.
+    pub(super) fn set_source_fps(&mut self, fps: u32) {
+        let mut state = self.shared.lock();
+        (state.fps, state.has_source) = (fps, false);
+    }
+
+    /// Whether a layer that is sent has no encoder, because it could not be started.
+    pub(super) fn lacks_encoder(&self) -> bool {
+        let state = self.shared.lock();
+        Layer::ALL
+            .into_iter()
+            .any(|layer| state.is_taken(layer) && state.outputs[layer as usize].encoder.is_none())
+    }
+
+    /// How often a peer got another layer than it had.
+    pub(super) fn changes(&self) -> u64 {
+        self.shared.lock().changes
+    }
+
+    /// The layer that a peer gets, and why no higher one; `None` if no video is meant for it.
+    pub(super) fn layer(&self, peer: PeerId) -> Option<(Option<Layer>, QualityLimitation)> {
+        let state = self.shared.lock();
+        state.viewers.contains_key(&peer).then(|| {
+            let is_limited = state.allocator.is_limited_by_path(peer);
+            let reason =
+                if is_limited { QualityLimitation::Bandwidth } else { QualityLimitation::None };
+            (state.allocator.layer(peer), reason)
+        })
+    }
+
+    /// The statistics of the highest layer that is encoded: it tells the most of the source.
+    pub(super) fn stats(&self) -> Option<MediaSourceStats> {
+        let state = self.shared.lock();
+        state.outputs.iter().rev().find_map(|one| Some(one.encoder.as_ref()?.stats()))
+    }
+
+    /// The layers that are being encoded.
+    #[cfg(test)]
+    pub(super) fn encoded(&self) -> Vec<Layer> {
+        let state = self.shared.lock();
+        let runs = |layer: &Layer| state.outputs[*layer as usize].encoder.is_some();
+        Layer::ALL.into_iter().filter(runs).collect()
+    }
+
+    /// Does what the task does, at that time.
+    #[cfg(test)]
+    pub(super) fn tick(&self, now: MediaTime) {
+        drop(self.shared.lock().tick(now));
+    }
+}
+
+impl Drop for VideoLayers {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Chooses the layers again and again, while there are peers.
+async fn run(shared: Arc<Shared>) {
+    let mut clock = interval(INTERVAL);
+    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        if shared.lock().is_idle() {
+            shared.has_viewers.notified().await;
+        }
+        clock.tick().await;
+        let ended = shared.lock().tick(now());
+        if !ended.is_empty() {
+            // Their threads are joined, which takes up to 50 ms.
+            drop(tokio::task::spawn_blocking(move || drop(ended)));
+        }
+    }
+}
+
+impl State {
+    fn set_viewer(&mut self, peer: PeerId, viewer: Option<VideoViewer>, now: MediaTime) {
+        match viewer {
+            Some(viewer) => {
+                self.viewers.insert(peer, viewer);
+            }
+            None => {
+                self.allocator.remove(peer);
+                if let Some(viewer) = self.viewers.remove(&peer) {
+                    viewer.slot.set(None);
+                }
+            }
+        }
+        self.choose(now);
+        self.update_encoders(now);
+    }
+
+    /// Whether there is nothing to choose, and no encoder to end.
+    fn is_idle(&self) -> bool {
+        self.viewers.is_empty() && self.outputs.iter().all(|one| one.unused_since.is_none())
+    }
+
+    /// Returns the encoders that are not needed any more.
+    fn tick(&mut self, now: MediaTime) -> Vec<VideoEncoder> {
+        self.learn_source();
+        self.choose(now);
+        self.update_encoders(now);
+        self.end_unused(now)
+    }
+
+    /// Takes the size of the source from a frame that an encoder got.
+    fn learn_source(&mut self) {
+        let encoders = self.outputs.iter().rev().filter_map(|one| one.encoder.as_ref());
+        if let Some((size, fps)) = encoders.filter_map(VideoEncoder::source).next() {
+            self.allocator.set_source(size, fps);
+            self.has_source = true;
+        }
+    }
+
+    fn choose(&mut self, now: MediaTime) {
+        let before: Vec<_> =
+            self.viewers.keys().map(|peer| (*peer, self.allocator.layer(*peer))).collect();
+        for (peer, viewer) in &self.viewers {
+            let audio = if viewer.sends_audio { AUDIO_WIRE_RATE } else { Bitrate::default() };
+            let estimate = viewer.estimates.as_ref().map(|estimates| *estimates.borrow());
+            let share = estimate.map(|estimate| video_share(&estimate, audio));
+            let state = ViewerState { limit: Some(viewer.limit), share };
+            self.allocator.set_viewer(*peer, state, now);
+        }
+        let Allocation { layers, targets } = self.allocator.update(now);
+        for (peer, layer) in layers {
+            let had = before.iter().find(|(one, _)| *one == peer).and_then(|(_, layer)| *layer);
+            self.hand_over(peer, (had, layer));
+        }
+        for (layer, target) in targets {
+            self.outputs[layer as usize].target = Some(target);
+        }
+    }
+
+    /// Gives a peer another layer. If it had one, that one goes on until the first keyframe of the
+    /// new one.
+    fn hand_over(&mut self, peer: PeerId, (had, layer): (Option<Layer>, Option<Layer>)) {
+        let Some(viewer) = self.viewers.get(&peer) else { return };
+        let frames = layer.map(|layer| self.outputs[layer as usize].frames.subscribe(MAX_LAG));
+        if had.is_some() && layer.is_some() {
+            self.changes += 1;
+            tracing::debug!(%peer, ?had, ?layer, "another layer");
+            viewer.slot.set(frames.map(|frames| frames.as_successor()));
+        } else {
+            viewer.slot.set(frames);
+        }
+    }
+
+    fn is_taken(&self, layer: Layer) -> bool {
+        self.viewers.keys().any(|peer| self.allocator.layer(*peer) == Some(layer))
+    }
+
+    /// Starts the encoders of the layers that are sent, and sets their targets. If the source is
+    /// not needed, ends all.
+    fn update_encoders(&mut self, now: MediaTime) {
+        for layer in Layer::ALL {
+            let (is_needed, is_taken) = (self.is_needed, self.is_taken(layer));
+            let settings = self.settings(layer);
+            let output = &mut self.outputs[layer as usize];
+            // A peer that changes to another layer still takes this one until its first keyframe.
+            let is_used = is_taken || output.frames.subscribers() > 0;
+            if !is_needed {
+                (output.encoder, output.unused_since) = (None, None);
+            } else if is_taken && output.encoder.is_none() {
+                output.encoder = (self.start_encoder)(settings, output.frames.clone());
+            }
+            output.unused_since = match output.unused_since {
+                _ if is_used || output.encoder.is_none() => None,
+                since => since.or(Some(now)),
+            };
+            if let (Some(encoder), Some(target), true) =
+                (&output.encoder, output.target, self.has_source)
+            {
+                encoder.set_target(target);
+            }
+        }
+    }
+
+    /// Ends the encoders that lingered. If no layer is sent, they are kept as long as the source,
+    /// which may soon be sent again.
+    fn end_unused(&mut self, now: MediaTime) -> Vec<VideoEncoder> {
+        if !Layer::ALL.into_iter().any(|layer| self.is_taken(layer)) {
+            return vec![];
+        }
+        let lingered = |one: &&mut LayerOutput| {
+            one.unused_since.is_some_and(|since| now.since(since) >= LINGER)
+        };
+        let ended = self.outputs.iter_mut().filter(lingered).filter_map(|output| {
+            // The next encoder gets a fan-out of its own: this one may still publish a frame.
+            std::mem::take(output).encoder
+        });
+        ended.collect()
+    }
+
+    fn settings(&self, layer: Layer) -> VideoSettings {
+        let chosen = self.outputs[layer as usize].target.filter(|_| self.has_source);
+        let cap = self.cap.filter(|_| layer == Layer::Full);
+        VideoSettings { layer, fps: self.fps, target: chosen.or(cap) }
+    }
+}
+
+#[cfg(test)]
+mod tests;
