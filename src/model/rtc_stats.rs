@@ -201,6 +201,8 @@ pub struct CandidatePairStats {
     pub current_round_trip_time: Option<f64>,
     /// The sum of all round trip times, in seconds: one for each response.
     pub total_round_trip_time: f64,
+    /// What the bandwidth estimator takes the path to carry, in bits per second on the wire.
+    pub available_outgoing_bitrate: u64,
     /// Bits that were sent per second since the previous report of this reader. Not a member of
     /// webrtc-stats.
     #[serde(skip_serializing_if = "Option::is_none")]

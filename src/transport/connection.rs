@@ -7,13 +7,16 @@ use tracing::Instrument as _;
 
 use super::{
     CheckBudget, Impairment, RtpDump, VirtualNetwork,
+    congestion::BandwidthControl,
     stats::ConnectionStats,
     task::{self, TaskIo},
 };
 use crate::{
+    bandwidth::Estimate,
     media::{EncodedAudio, EncodedVideo, IncomingTrack, Subscription, SubscriptionSlot},
     model::{
-        Media, PeerCommand, PeerEvent, PeerId, PeerMedia, PeerState, PerSource, RtcStats, Source,
+        Bitrate, Media, PeerCommand, PeerEvent, PeerId, PeerMedia, PeerState, PerSource, RtcStats,
+        Source,
     },
     network::KnownPaths,
     supervision::catch_async,
@@ -97,6 +100,7 @@ pub struct Connection {
     sources: PerSource<SourceSlot>,
     impairment: watch::Sender<Impairment>,
     stats: Arc<ConnectionStats>,
+    bandwidth: Arc<BandwidthControl>,
     /// Dropping it ends the task.
     _alive: oneshot::Sender<()>,
     /// Held for as long as the owner has the connection.
@@ -125,6 +129,7 @@ impl Connection {
             sources: PerSource::from_fn(SourceSlot::new),
             impairment,
             stats: Arc::default(),
+            bandwidth: BandwidthControl::new(),
             _alive: alive,
             _check_budget: budget,
         };
@@ -135,6 +140,7 @@ impl Connection {
             sources: connection.sources.clone(),
             impairment: config.impairment.map(|_| connection.impairment.subscribe()),
             stats: Arc::clone(&connection.stats),
+            bandwidth: Arc::clone(&connection.bandwidth),
             check_limiter,
         };
         // Not aborted on drop: the task closes the connection of the library first.
@@ -202,7 +208,33 @@ impl Connection {
     /// directions. Their members about frames and samples are absent, because playback has them.
     /// Takes short locks that the connection's driver takes too.
     pub fn stats(&self) -> Vec<RtcStats> {
-        self.stats.report()
+        let mut report = self.stats.report();
+        let available = self.bandwidth.latest().target.as_bps();
+        for object in &mut report {
+            if let RtcStats::CandidatePair(pair) = object {
+                pair.available_outgoing_bitrate = available;
+            }
+        }
+        report
+    }
+
+    /// What the bandwidth estimator of the connection says, about ten times a second while
+    /// something is sent. Rates are rates on the wire. The channel closes some time after the
+    /// connection.
+    pub fn estimates(&self) -> watch::Receiver<Estimate> {
+        self.bandwidth.estimates()
+    }
+
+    /// Sets the rate on the wire that this connection could use at most now; zero if there is
+    /// nothing to send. The estimate does not grow far beyond it, and no more is probed for.
+    pub fn set_desired_rate(&self, rate: Bitrate) {
+        self.bandwidth.set_desired(rate);
+    }
+
+    /// Sets the share of this machine's uplink that the connection may use, on the wire; `None` for
+    /// no limit.
+    pub fn set_rate_ceiling(&self, rate: Option<Bitrate>) {
+        self.bandwidth.set_ceiling(rate);
     }
 }
 

@@ -22,11 +22,12 @@ use rtc::{
 use tokio::sync::mpsc;
 
 use super::{
-    CheckBudget, Connection, ConnectionConfig, EventSinks, Impairment, rejected_sections,
-    sctp_filter as filter,
+    CheckBudget, Connection, ConnectionConfig, EventSinks, Impairment,
+    congestion::BandwidthControl,
+    rejected_sections, sctp_filter as filter,
     sdp::{self, Description},
     ssrc_limiter::SsrcLimiter,
-    tap::{LocalStream, Tap},
+    tap::{LocalStream, Tap, TapShared},
 };
 use crate::{
     media::SenderReports,
@@ -40,8 +41,12 @@ use crate::{
 /// Passes RTP and RTCP packets through the tap of one connection.
 pub fn rtcp(data: &[u8]) {
     let own = [LocalStream::new(3, Media::Audio), LocalStream::new(7, Media::Video)];
-    let mut tap =
-        Tap::new(&own, SenderReports::default(), Arc::default(), Arc::new(SsrcLimiter::new()));
+    let shared = TapShared {
+        stats: Arc::default(),
+        limiter: Arc::new(SsrcLimiter::new()),
+        bandwidth: BandwidthControl::new(),
+    };
+    let mut tap = Tap::new(&own, SenderReports::default(), shared);
     let mut now = Instant::now();
     for (kind, datagram) in parts(data) {
         let mut bytes = BytesMut::from(datagram);

@@ -15,6 +15,7 @@
 mod addresses;
 mod candidates;
 mod check_budget;
+mod congestion;
 mod connection;
 mod crypto;
 mod data_channel;

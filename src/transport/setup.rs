@@ -6,7 +6,7 @@ use rtc::{
     crypto::CryptoError,
     dtls::{cipher_suite::CipherSuiteId, extension::extension_use_srtp::SrtpProtectionProfile},
     ice::mdns::MulticastDnsMode,
-    interceptor::{ReceiverReportBuilder, SenderReportBuilder},
+    interceptor::{ReceiverReportBuilder, SenderReportBuilder, TwccReceiverBuilder},
     media_stream::MediaStreamTrack,
     peer_connection::configuration::{
         media_engine::{MIME_TYPE_H264, MIME_TYPE_OPUS},
@@ -29,7 +29,7 @@ use webrtc::{
     media_stream::track_local::static_rtp::TrackLocalStaticRTP,
     peer_connection::{
         MediaEngine, PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, Registry,
-        SettingEngine, SettingEngineBuilder, Slot, configure_twcc_receiver_only,
+        SettingEngine, SettingEngineBuilder, Slot,
     },
     rtp_transceiver::{RTCRtpTransceiverDirection, RtpTransceiver},
     runtime::TokioRuntime,
@@ -38,6 +38,7 @@ use webrtc::{
 use super::{
     ConnectionConfig, Impairment,
     addresses::HostAddresses,
+    congestion::{BandwidthControl, SEND_TIME_URI, TRANSPORT_NUMBER_URI},
     crypto::CheckedCrypto,
     data_channel::SEND_BUFFER_LIMIT,
     ice_gate::IceGateShared,
@@ -45,7 +46,7 @@ use super::{
     retransmission::{LossRecovery, RECOVERY_SLOT, RTX_MIME_TYPE},
     rtp_dump::DUMP_SLOT,
     runtime::PeerRuntime,
-    tap::{LocalStream, TAP_SLOT, Tap, VIDEO_CLOCK_RATE},
+    tap::{LocalStream, TAP_SLOT, Tap, TapShared, VIDEO_CLOCK_RATE},
 };
 use crate::{
     media::{AUDIO_RATE, SenderReports},
@@ -140,6 +141,7 @@ pub(super) struct BuildContext {
     pub(super) connected: watch::Receiver<bool>,
     pub(super) impairment: Option<watch::Receiver<Impairment>>,
     pub(super) ice_gate: IceGateShared,
+    pub(super) bandwidth: Arc<BandwidthControl>,
     pub(super) addresses: HostAddresses,
 }
 
@@ -172,13 +174,18 @@ pub(super) async fn build(
     })?;
     let local = Source::ALL.map(|source| streams[source].clone());
     let reports = SenderReports::default();
-    let mut engine = media_engine()?;
+    let engine = media_engine()?;
     let ssrc_limiter = Arc::clone(&context.ice_gate.ssrc_limiter);
     let crypto = CheckedCrypto::new()?;
     let stats = Arc::clone(&context.ice_gate.stats);
-    let tap = Tap::new(&local, reports.clone(), Arc::clone(&stats), Arc::clone(&ssrc_limiter));
+    let shared = TapShared {
+        stats: Arc::clone(&stats),
+        limiter: Arc::clone(&ssrc_limiter),
+        bandwidth: Arc::clone(&context.bandwidth),
+    };
+    let tap = Tap::new(&local, reports.clone(), shared);
     let recovery = LossRecovery::new(stats.round_trip().clone());
-    let mut registry = interceptors(tap, recovery, config.media, &mut engine)?;
+    let mut registry = interceptors(tap, recovery, config.media);
     if let Some(dump) = &config.rtp_dump {
         registry = registry.with(DUMP_SLOT, dump.interceptor(config.peer));
     }
@@ -329,7 +336,11 @@ fn media_engine() -> Result<MediaEngine, Error> {
     for kind in [RtpCodecKind::Audio, RtpCodecKind::Video] {
         let mid = RTCRtpHeaderExtensionCapability { uri: SDES_MID_URI.to_owned() };
         engine.register_header_extension(mid, kind, None)?;
+        let number = RTCRtpHeaderExtensionCapability { uri: TRANSPORT_NUMBER_URI.to_owned() };
+        engine.register_header_extension(number, kind, None)?;
     }
+    let time = RTCRtpHeaderExtensionCapability { uri: SEND_TIME_URI.to_owned() };
+    engine.register_header_extension(time, RtpCodecKind::Video, None)?;
     Ok(engine)
 }
 
@@ -339,15 +350,11 @@ fn opus() -> RTCRtpCodec {
         clock_rate: AUDIO_RATE,
         channels: 2,
         sdp_fmtp_line: "minptime=10;useinbandfec=1;stereo=0".to_owned(),
-        rtcp_feedback: vec![],
+        rtcp_feedback: vec![feedback("transport-cc", "")],
     }
 }
 
 fn h264(profile: &str) -> RTCRtpCodec {
-    let feedback = |kind: &str, parameter: &str| RTCPFeedback {
-        typ: kind.to_owned(),
-        parameter: parameter.to_owned(),
-    };
     RTCRtpCodec {
         mime_type: MIME_TYPE_H264.to_owned(),
         clock_rate: VIDEO_CLOCK_RATE,
@@ -355,8 +362,19 @@ fn h264(profile: &str) -> RTCRtpCodec {
         sdp_fmtp_line: format!(
             "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id={profile}"
         ),
-        rtcp_feedback: vec![feedback("nack", ""), feedback("nack", "pli"), feedback("ccm", "fir")],
+        rtcp_feedback: vec![
+            feedback("transport-cc", ""),
+            feedback("goog-remb", ""),
+            feedback("ccm", "fir"),
+            feedback("nack", ""),
+            feedback("nack", "pli"),
+        ],
     }
+}
+
+/// A kind of feedback that this end sends and accepts (RFC 4585, section 4.2).
+fn feedback(kind: &str, parameter: &str) -> RTCPFeedback {
+    RTCPFeedback { typ: kind.to_owned(), parameter: parameter.to_owned() }
 }
 
 /// Retransmissions of packets with that payload type (RFC 4588, section 8.6).
@@ -372,16 +390,9 @@ fn rtx(payload_type: u8) -> RTCRtpCodec {
 
 /// Registers the tap and the interceptors for the negotiated directions. Sending needs sender
 /// reports; the tap answers NACKs. Receiving needs NACKs, receiver reports, and transport-wide
-/// feedback for the remote peer's bandwidth estimator. Each packet passes all registered interceptors, so an
+/// feedback for the remote peer's bandwidth estimator; the tap has our own. Each packet passes all registered interceptors, so an
 /// end that only sends does not register those for receiving.
-///
-/// Bandwidth is not estimated here yet: the rate is that of the encoder.
-fn interceptors(
-    tap: Tap,
-    recovery: LossRecovery,
-    media: PeerMedia,
-    engine: &mut MediaEngine,
-) -> Result<Registry, Error> {
+fn interceptors(tap: Tap, recovery: LossRecovery, media: PeerMedia) -> Registry {
     let any =
         |has: fn(Direction) -> bool| media.sections.iter().filter_map(|(_, one)| *one).any(has);
     let mut registry = Registry::new().with(TAP_SLOT, tap);
@@ -391,10 +402,10 @@ fn interceptors(
     if any(Direction::receives) {
         registry = registry
             .with(RECOVERY_SLOT, recovery)
-            .with(Slot::ReceiverReport, ReceiverReportBuilder::new().build());
-        registry = configure_twcc_receiver_only(registry, engine)?;
+            .with(Slot::ReceiverReport, ReceiverReportBuilder::new().build())
+            .with(Slot::TwccReceiver, TwccReceiverBuilder::new().build());
     }
-    Ok(registry)
+    registry
 }
 
 /// The timers and limits of the connection. A peer-reflexive candidate is accepted at once: it is

@@ -14,6 +14,7 @@ use super::{
     ConnectionConfig, EventSinks, Impairment,
     addresses::HostAddresses,
     check_budget::CheckLimiter,
+    congestion::BandwidthControl,
     connection::SourceSlot,
     data_channel::{self, OutboundMessages},
     ice_gate::IceGateShared,
@@ -42,6 +43,7 @@ pub(super) struct TaskIo {
     pub(super) sources: PerSource<SourceSlot>,
     pub(super) impairment: Option<watch::Receiver<Impairment>>,
     pub(super) stats: Arc<ConnectionStats>,
+    pub(super) bandwidth: Arc<BandwidthControl>,
     pub(super) check_limiter: CheckLimiter,
 }
 
@@ -65,6 +67,7 @@ pub(super) async fn run(config: ConnectionConfig, sinks: EventSinks, io: TaskIo)
             consent_lost: Arc::clone(&consent_lost),
             stats: Arc::clone(&io.stats),
         },
+        bandwidth: Arc::clone(&io.bandwidth),
         addresses: match config.network {
             Some(_) => HostAddresses::loopback(),
             None => HostAddresses::new(config.paths.clone()),

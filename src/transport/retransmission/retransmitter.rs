@@ -43,15 +43,6 @@ pub(in crate::transport) struct Retransmitter {
     budget: usize,
 }
 
-/// A packet that is sent again.
-#[derive(Clone, PartialEq, Debug)]
-pub(in crate::transport) struct Retransmission {
-    /// The SSRC of the video.
-    pub(in crate::transport) ssrc: u32,
-    /// On the RTX stream, or without one a bit-identical copy.
-    pub(in crate::transport) packet: rtp::Packet,
-}
-
 struct SentStream {
     ssrc: u32,
     rtx: Option<RtxStream>,
@@ -103,15 +94,21 @@ impl Retransmitter {
         self.budget = (self.budget + earned).min(BUDGET_BURST);
     }
 
-    /// The packets to send again in answer to a NACK (RFC 4585, section 6.2.1).
+    /// Whether packets of a stream are sent again on an RTX stream.
+    pub(in crate::transport) fn has_rtx(&self, ssrc: u32) -> bool {
+        self.streams.iter().any(|stream| stream.ssrc == ssrc && stream.rtx.is_some())
+    }
+
+    /// The packets to send again in answer to a NACK (RFC 4585, section 6.2.1): on the RTX stream,
+    /// or without one bit-identical copies.
     pub(in crate::transport) fn on_nack(
         &mut self,
         nack: &TransportLayerNack,
         round_trip: Option<Duration>,
         now: Instant,
-    ) -> Vec<Retransmission> {
-        let (ssrc, mut budget) = (nack.media_ssrc, self.budget);
-        let Some(stream) = self.stream(ssrc) else { return vec![] };
+    ) -> Vec<rtp::Packet> {
+        let mut budget = self.budget;
+        let Some(stream) = self.stream(nack.media_ssrc) else { return vec![] };
         let round_trip = round_trip.unwrap_or(UNKNOWN_ROUND_TRIP);
         let numbers = nack.nacks.iter().flat_map(|pair| pair.packet_list());
         let mut repeats = vec![];
@@ -125,7 +122,7 @@ impl Retransmitter {
             sent.repeated_at = Some(now);
             let lost = sent.packet.clone();
             let packet = stream.rtx.as_mut().map(|rtx| rtx.encapsulate(&lost)).unwrap_or(lost);
-            repeats.push(Retransmission { ssrc, packet });
+            repeats.push(packet);
         }
         self.budget = budget;
         repeats
@@ -206,8 +203,7 @@ mod tests {
             let nacks = nack_pairs_from_sequence_numbers(numbers);
             let nack = TransportLayerNack { sender_ssrc: 1, media_ssrc: 7, nacks };
             let now = self.start + Duration::from_millis(ms);
-            let repeats = self.retransmitter.on_nack(&nack, Some(ROUND_TRIP), now);
-            repeats.into_iter().map(|repeat| repeat.packet).collect()
+            self.retransmitter.on_nack(&nack, Some(ROUND_TRIP), now)
         }
     }
 

@@ -185,6 +185,7 @@ fn candidate_pair(number: usize, counters: &PathCounters) -> CandidatePairStats 
         responses_received: counters.responses_received,
         current_round_trip_time: counters.round_trip.latest().map(|time| time.as_secs_f64()),
         total_round_trip_time: counters.round_trip.total().as_secs_f64(),
+        available_outgoing_bitrate: 0,
         bitrate_sent: None,
         bitrate_received: None,
     }

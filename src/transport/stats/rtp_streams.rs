@@ -72,6 +72,8 @@ struct FeedbackCounters {
 #[derive(Debug)]
 struct OutboundStream {
     codec: StreamCodec,
+    /// The SSRC of its RTX stream.
+    rtx_ssrc: Option<u32>,
     sent: PacketCounters,
     retransmitted: PacketCounters,
     frames: u64,
@@ -115,10 +117,12 @@ impl RtpStreams {
     /// Adds a stream that this end sends, or updates its codec after a negotiation.
     pub(in crate::transport) fn bind_local(&mut self, info: &StreamInfo) {
         let Some(codec) = StreamCodec::new(info) else { return };
+        if self.outbound(info.ssrc).is_none() {
+            self.outbound.push(OutboundStream::new(codec.clone()));
+        }
         if let Some(stream) = self.outbound(info.ssrc) {
             stream.codec = codec;
-        } else {
-            self.outbound.push(OutboundStream::new(codec));
+            stream.rtx_ssrc = info.payload_type_rtx.and(info.ssrc_rtx);
         }
     }
 
@@ -143,18 +147,20 @@ impl RtpStreams {
         self.inbound.retain(|stream| stream.codec.ssrc != info.ssrc);
     }
 
-    /// Counts a packet that is sent for the first time.
-    pub(in crate::transport) fn on_rtp_sent(&mut self, packet: &rtp::Packet) {
-        let Some(stream) = self.outbound(packet.header.ssrc) else { return };
+    /// Counts a packet that is sent. `is_again` is whether it is a retransmission, on the SSRC of
+    /// the stream or of its RTX stream.
+    pub(in crate::transport) fn on_rtp_sent(&mut self, packet: &rtp::Packet, is_again: bool) {
+        let ssrc = packet.header.ssrc;
+        let is_of = |stream: &&mut OutboundStream| {
+            stream.codec.ssrc == ssrc || stream.rtx_ssrc == Some(ssrc)
+        };
+        let Some(stream) = self.outbound.iter_mut().find(is_of) else { return };
         stream.sent.add(packet);
-        stream.frames += u64::from(packet.header.marker);
-    }
-
-    /// Counts a packet that is sent again, for the stream with this SSRC, on whichever SSRC.
-    pub(in crate::transport) fn on_rtp_sent_again(&mut self, ssrc: u32, packet: &rtp::Packet) {
-        let Some(stream) = self.outbound(ssrc) else { return };
-        stream.sent.add(packet);
-        stream.retransmitted.add(packet);
+        if is_again {
+            stream.retransmitted.add(packet);
+        } else if packet.header.marker {
+            stream.frames += 1;
+        }
     }
 
     /// Counts a packet that was received.
@@ -331,6 +337,7 @@ impl OutboundStream {
     fn new(codec: StreamCodec) -> Self {
         Self {
             codec,
+            rtx_ssrc: None,
             sent: PacketCounters::default(),
             retransmitted: PacketCounters::default(),
             frames: 0,

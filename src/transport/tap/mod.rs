@@ -20,6 +20,7 @@ use rtc::{
         self, sender_report::SenderReport,
         transport_feedbacks::transport_layer_nack::TransportLayerNack,
     },
+    rtp,
     sansio::Protocol,
     shared::{TransportContext, error::Error},
 };
@@ -29,8 +30,14 @@ use self::{
     authenticated_ssrcs::AuthenticatedSsrcs, frame_batcher::FrameBatcher,
     keyframe_feedback::KeyframeFeedback, sender_reports::SenderReportRewriter,
 };
-use super::{retransmission::Retransmitter, ssrc_limiter::SsrcLimiter, stats::ConnectionStats};
+use super::{
+    congestion::{BandwidthControl, CongestionController, Departure},
+    retransmission::Retransmitter,
+    ssrc_limiter::SsrcLimiter,
+    stats::ConnectionStats,
+};
 use crate::{
+    bandwidth::PacketKind,
     media::{AUDIO_RATE, KeyframeRequest, SenderReports},
     model::Media,
 };
@@ -45,12 +52,20 @@ pub(super) struct Tap {
     videos: Vec<u32>,
     keyframe_feedback: KeyframeFeedback,
     retransmitter: Retransmitter,
+    congestion: CongestionController,
     report_rewriter: SenderReportRewriter,
     received_reports: SenderReports,
     stats: Arc<ConnectionStats>,
     authenticated: AuthenticatedSsrcs,
     reads: VecDeque<TaggedPacket>,
     writes: FrameBatcher,
+}
+
+/// What the tap shares with the rest of its connection.
+pub(super) struct TapShared {
+    pub(super) stats: Arc<ConnectionStats>,
+    pub(super) limiter: Arc<SsrcLimiter>,
+    pub(super) bandwidth: Arc<BandwidthControl>,
 }
 
 /// A stream that this end sends.
@@ -82,16 +97,13 @@ impl LocalStream {
 }
 
 impl Tap {
-    pub(super) fn new(
-        local: &[LocalStream],
-        reports: SenderReports,
-        stats: Arc<ConnectionStats>,
-        limiter: Arc<SsrcLimiter>,
-    ) -> Self {
+    pub(super) fn new(local: &[LocalStream], reports: SenderReports, shared: TapShared) -> Self {
+        let TapShared { stats, limiter, bandwidth } = shared;
         Self {
             videos: local.iter().filter(|one| one.is_video).map(|one| one.ssrc).collect(),
             keyframe_feedback: KeyframeFeedback::new(local),
             retransmitter: Retransmitter::default(),
+            congestion: CongestionController::new(bandwidth),
             report_rewriter: SenderReportRewriter::new(local),
             received_reports: reports,
             stats,
@@ -111,14 +123,14 @@ impl Tap {
         } else {
             self.keyframe_feedback.handle(packet);
         }
+        self.congestion.on_rtcp(packet, now);
     }
 
     /// Sends packets again that the remote peer asks for.
     fn retransmit(&mut self, nack: &TransportLayerNack, now: Instant) {
         let round_trip = self.stats.round_trip().latest();
-        for repeat in self.retransmitter.on_nack(nack, round_trip, now) {
-            self.stats.streams().on_rtp_sent_again(repeat.ssrc, &repeat.packet);
-            let message = AttributedPacket::new(Packet::Rtp(repeat.packet));
+        for packet in self.retransmitter.on_nack(nack, round_trip, now) {
+            let message = AttributedPacket::new(Packet::Rtp(packet));
             let message = message.with(Attribute::Retransmission);
             self.writes.push(TaggedPacket { now, transport: TransportContext::default(), message });
         }
@@ -136,12 +148,29 @@ impl Tap {
         }
     }
 
+    /// Numbers, keeps and counts an RTP packet that leaves.
+    fn on_departure(&mut self, packet: &mut rtp::Packet, is_again: bool, now: Instant) {
+        let is_video = self.videos.contains(&packet.header.ssrc);
+        let kind = match (is_again, is_video) {
+            (true, _) => PacketKind::Retransmission,
+            (false, true) => PacketKind::Video,
+            (false, false) => PacketKind::Audio,
+        };
+        // What is sent again on an RTX stream has extensions of its own.
+        let keeps_extensions = !self.retransmitter.has_rtx(packet.header.ssrc);
+        if !is_again && !keeps_extensions {
+            self.retransmitter.on_sent(packet, now);
+        }
+        let at = self.congestion.media_time(now);
+        self.congestion.on_departure(packet, Departure { at, kind, cluster: None });
+        if !is_again && keeps_extensions {
+            self.retransmitter.on_sent(packet, now);
+        }
+        self.stats.streams().on_rtp_sent(packet, is_again);
+    }
+
     /// Handles one RTP packet that is sent.
     fn handle_rtp(&mut self, packet: TaggedPacket, (ssrc, is_last): (u32, bool)) {
-        if let Packet::Rtp(rtp) = &packet.message.packet {
-            self.stats.streams().on_rtp_sent(rtp);
-            self.retransmitter.on_sent(rtp, packet.now);
-        }
         if self.videos.contains(&ssrc) {
             self.writes.push_of_frame(packet, is_last);
         } else {
@@ -161,6 +190,9 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Tap {
         self.authenticated.record(&message.message.packet);
         self.count_received(&message);
         if let Packet::Rtcp(packets) = &message.message.packet {
+            if let Some(round_trip) = self.stats.round_trip().latest() {
+                self.congestion.on_round_trip(round_trip);
+            }
             packets.iter().for_each(|packet| self.handle_rtcp(&**packet, message.now));
         }
         self.reads.push_back(message);
@@ -193,16 +225,22 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Tap {
     }
 
     fn poll_write(&mut self) -> Option<TaggedPacket> {
-        self.writes.pop()
+        let mut message = self.writes.pop()?;
+        let is_again = message.message.has(&Attribute::Retransmission);
+        if let Packet::Rtp(packet) = &mut message.message.packet {
+            self.on_departure(packet, is_again, message.now);
+        }
+        Some(message)
     }
 
     fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
         self.writes.handle_timeout(now);
+        self.congestion.poll(self.congestion.media_time(now));
         Ok(())
     }
 
     fn poll_timeout(&mut self) -> Option<Instant> {
-        self.writes.next_timeout()
+        [self.writes.next_timeout(), self.congestion.next_timeout()].into_iter().flatten().min()
     }
 
     fn close(&mut self) -> Result<(), Error> {
@@ -214,6 +252,7 @@ impl Interceptor for Tap {
     fn bind_local_stream(&mut self, info: &StreamInfo) {
         self.stats.streams().bind_local(info);
         self.retransmitter.bind(info);
+        self.congestion.bind(info);
     }
 
     fn unbind_local_stream(&mut self, _info: &StreamInfo) {}

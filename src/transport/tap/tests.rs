@@ -20,8 +20,12 @@ fn local_streams() -> [LocalStream; 2] {
 }
 
 fn tap(local: &[LocalStream]) -> Tap {
-    let limiter = Arc::new(SsrcLimiter::new());
-    let mut tap = Tap::new(local, SenderReports::default(), Arc::default(), limiter);
+    let shared = TapShared {
+        stats: Arc::default(),
+        limiter: Arc::new(SsrcLimiter::new()),
+        bandwidth: BandwidthControl::new(),
+    };
+    let mut tap = Tap::new(local, SenderReports::default(), shared);
     let mime_type = "audio/opus".to_owned();
     tap.bind_local_stream(&StreamInfo { ssrc: AUDIO, mime_type, ..StreamInfo::default() });
     let nack = RTCPFeedback { typ: "nack".to_owned(), parameter: String::new() };

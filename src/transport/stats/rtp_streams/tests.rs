@@ -127,10 +127,10 @@ fn retransmissions_are_part_of_what_was_sent_and_end_no_frame() {
     let mut streams = streams();
     let mut last = packet(SENT, 2, 0);
     last.header.marker = true;
-    streams.on_rtp_sent(&packet(SENT, 1, 0));
-    streams.on_rtp_sent(&last);
-    streams.on_rtp_sent_again(SENT, &packet(SENT + 1, 9, 0));
-    streams.on_rtp_sent(&packet(RECEIVED, 1, 0));
+    streams.on_rtp_sent(&packet(SENT, 1, 0), false);
+    streams.on_rtp_sent(&last, false);
+    streams.on_rtp_sent(&last, true);
+    streams.on_rtp_sent(&packet(RECEIVED, 1, 0), false);
     let sent = streams.outbound(SENT).unwrap().report();
     assert_eq!((sent.packets_sent, sent.bytes_sent, sent.frames_sent), (3, 300, Some(1)));
     assert_eq!((sent.retransmitted_packets_sent, sent.retransmitted_bytes_sent), (1, 100));

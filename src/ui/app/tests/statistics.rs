@@ -61,6 +61,7 @@ fn path_after(seconds: u64) -> CandidatePairStats {
         responses_received: 2 * seconds,
         current_round_trip_time: Some(0.012),
         total_round_trip_time: 0.02 * seconds as f64,
+        available_outgoing_bitrate: 1_200_000,
         bitrate_sent: None,
         bitrate_received: None,
     }

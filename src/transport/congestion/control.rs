@@ -1,0 +1,97 @@
+//! What a connection's bandwidth estimator shares with the rest of the program.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use tokio::sync::watch;
+
+use crate::{
+    bandwidth::{BandwidthEstimator, Estimate},
+    model::Bitrate,
+};
+
+/// The target before anything is known of the path.
+const START: Bitrate = Bitrate::from_kbps(500);
+
+/// The lowest target: sound alone needs more.
+const MIN_TARGET: Bitrate = Bitrate::from_kbps(50);
+
+/// The highest target.
+const MAX_TARGET: Bitrate = Bitrate::from_kbps(30_000);
+
+/// The rate that a connection is assumed to use until the program tells: a camera and audio.
+const DEFAULT_DESIRED: Bitrate = Bitrate::from_kbps(2500);
+
+/// Stands for no ceiling.
+const NO_CEILING: u64 = u64::MAX;
+
+/// The estimate of one connection, and what the program wants of it. Any thread may use it; the
+/// connection's driver estimates.
+#[derive(Debug)]
+pub(in crate::transport) struct BandwidthControl {
+    estimates: watch::Sender<Estimate>,
+    /// Bits per second.
+    desired: AtomicU64,
+    /// Bits per second, or [`NO_CEILING`].
+    ceiling: AtomicU64,
+}
+
+impl BandwidthControl {
+    /// The control of a new connection.
+    pub(in crate::transport) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            estimates: watch::Sender::new(estimator(DEFAULT_DESIRED).estimate()),
+            desired: AtomicU64::new(DEFAULT_DESIRED.as_bps()),
+            ceiling: AtomicU64::new(NO_CEILING),
+        })
+    }
+
+    /// An estimator that knows nothing of the path.
+    pub(super) fn new_estimator(&self) -> BandwidthEstimator {
+        estimator(Bitrate::from_bps(self.desired.load(Ordering::Relaxed)))
+    }
+
+    /// The estimates from now on.
+    pub(in crate::transport) fn estimates(&self) -> watch::Receiver<Estimate> {
+        self.estimates.subscribe()
+    }
+
+    /// The newest estimate.
+    pub(in crate::transport) fn latest(&self) -> Estimate {
+        *self.estimates.borrow()
+    }
+
+    /// Sets the rate that the connection could use at most, on the wire.
+    pub(in crate::transport) fn set_desired(&self, rate: Bitrate) {
+        self.desired.store(rate.as_bps(), Ordering::Relaxed);
+    }
+
+    /// Sets the rate that the connection may use at most, on the wire.
+    pub(in crate::transport) fn set_ceiling(&self, rate: Option<Bitrate>) {
+        self.ceiling.store(rate.map_or(NO_CEILING, Bitrate::as_bps), Ordering::Relaxed);
+    }
+
+    /// Tells the estimator what was set.
+    pub(super) fn apply(&self, estimator: &mut BandwidthEstimator) {
+        estimator.set_desired(Bitrate::from_bps(self.desired.load(Ordering::Relaxed)));
+        let ceiling = self.ceiling.load(Ordering::Relaxed);
+        estimator.set_ceiling((ceiling != NO_CEILING).then(|| Bitrate::from_bps(ceiling)));
+    }
+
+    /// Publishes an estimate.
+    pub(super) fn publish(&self, estimate: Estimate) {
+        self.estimates.send_if_modified(|latest| {
+            let is_new = *latest != estimate;
+            *latest = estimate;
+            is_new
+        });
+    }
+}
+
+fn estimator(desired: Bitrate) -> BandwidthEstimator {
+    let mut estimator = BandwidthEstimator::new(START, MIN_TARGET..=MAX_TARGET);
+    estimator.set_desired(desired);
+    estimator
+}

@@ -1,0 +1,181 @@
+//! Congestion control of one connection: numbers what leaves, tells the bandwidth estimator what
+//! the other end reports of it, and publishes the estimate.
+
+mod control;
+mod extensions;
+mod feedback;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rtc::{
+    interceptor::StreamInfo,
+    rtcp::{
+        self,
+        payload_feedbacks::receiver_estimated_maximum_bitrate::ReceiverEstimatedMaximumBitrate,
+        receiver_report::ReceiverReport, reception_report::ReceptionReport,
+        sender_report::SenderReport, transport_feedbacks::transport_layer_cc::TransportLayerCc,
+    },
+    rtp,
+    shared::marshal::MarshalSize,
+};
+
+pub(super) use self::control::BandwidthControl;
+use self::{
+    extensions::{ExtensionValues, StreamExtensions},
+    feedback::FeedbackReader,
+};
+use crate::{
+    bandwidth::{BandwidthEstimator, ClusterId, PacketKind, SentPacket},
+    media,
+    model::{Bitrate, MediaTime},
+};
+
+/// The URI of the extension with the transport-wide sequence number
+/// (draft-holmer-rmcat-transport-wide-cc-extensions-01, section 2).
+pub(super) const TRANSPORT_NUMBER_URI: &str =
+    "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+
+/// The URI of the extension with the time of sending, from which receivers without transport-wide
+/// feedback estimate the bandwidth (draft-alvestrand-rmcat-remb-03).
+pub(super) const SEND_TIME_URI: &str = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time";
+
+/// The bytes of a packet on the wire beside RTP: IPv4, UDP, and the authentication tag of
+/// AES-GCM. IPv6 has 20 more.
+const TRANSPORT_OVERHEAD: usize = 20 + 8 + 16;
+
+/// The numbers, the estimator and the feedback of one connection. The driver of webrtc-rs calls it.
+pub(super) struct CongestionController {
+    streams: Vec<StreamExtensions>,
+    /// The next transport-wide sequence number. Each packet has the next one.
+    next_number: u64,
+    values: ExtensionValues,
+    estimator: BandwidthEstimator,
+    feedback: FeedbackReader,
+    control: Arc<BandwidthControl>,
+    /// A moment on both clocks.
+    epoch: (Instant, MediaTime),
+}
+
+/// A packet that leaves, beside its bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Departure {
+    /// When it leaves.
+    pub(super) at: MediaTime,
+    /// What it carries.
+    pub(super) kind: PacketKind,
+    /// The probe that it belongs to.
+    pub(super) cluster: Option<ClusterId>,
+}
+
+impl CongestionController {
+    /// Publishes its estimate there.
+    pub(super) fn new(control: Arc<BandwidthControl>) -> Self {
+        Self {
+            streams: vec![],
+            next_number: 0,
+            values: ExtensionValues::default(),
+            estimator: control.new_estimator(),
+            feedback: FeedbackReader::default(),
+            control,
+            epoch: (tokio::time::Instant::now().into_std(), media::now()),
+        }
+    }
+
+    /// That moment on the clock of the media.
+    pub(super) fn media_time(&self, now: Instant) -> MediaTime {
+        self.epoch.1 + now.saturating_duration_since(self.epoch.0)
+    }
+
+    /// That moment on the clock of webrtc-rs.
+    pub(super) fn instant(&self, time: MediaTime) -> Instant {
+        self.epoch.0 + time.since(self.epoch.1)
+    }
+
+    /// Adds a stream that this end sends, or updates what was negotiated about it.
+    pub(super) fn bind(&mut self, info: &StreamInfo) {
+        let stream = StreamExtensions::new(info);
+        self.streams.retain(|known| known.ssrc != info.ssrc);
+        self.streams.push(stream);
+    }
+
+    /// Writes the header extensions of a packet that leaves, and notes it. A copy of a packet that
+    /// has left keeps its extensions: it has the same SRTP nonce.
+    pub(super) fn on_departure(&mut self, packet: &mut rtp::Packet, departure: Departure) {
+        let ssrc = packet.header.ssrc;
+        let is_copy = departure.kind == PacketKind::Retransmission
+            && self.streams.iter().any(|stream| stream.ssrc == ssrc);
+        let stream = self.streams.iter().find(|stream| stream.has(ssrc));
+        let Some(stream) = stream.filter(|_| !is_copy) else { return };
+        let number = self.next_number;
+        if !stream.write(&mut packet.header, number, &mut self.values, departure.at) {
+            return;
+        }
+        self.next_number += 1;
+        self.estimator.on_sent(SentPacket {
+            number,
+            at: departure.at,
+            bytes: wire_bytes(packet),
+            kind: departure.kind,
+            cluster: departure.cluster,
+        });
+    }
+
+    /// Handles one received RTCP packet.
+    pub(super) fn on_rtcp(&mut self, packet: &dyn rtcp::Packet, now: Instant) {
+        let (any, now) = (packet.as_any(), self.media_time(now));
+        if let Some(feedback) = any.downcast_ref::<TransportLayerCc>() {
+            let report = self.feedback.read(feedback, self.next_number, now);
+            if !report.packets.is_empty() {
+                self.estimator.on_feedback(&report);
+                self.publish();
+            }
+        } else if let Some(limit) = any.downcast_ref::<ReceiverEstimatedMaximumBitrate>() {
+            self.estimator.on_remb(Bitrate::from_bps(limit.bitrate as u64), now);
+            self.publish();
+        } else if let Some(report) = any.downcast_ref::<ReceiverReport>() {
+            self.on_reception_reports(&report.reports, now);
+        } else if let Some(report) = any.downcast_ref::<SenderReport>() {
+            self.on_reception_reports(&report.reports, now);
+        }
+    }
+
+    fn on_reception_reports(&mut self, reports: &[ReceptionReport], now: MediaTime) {
+        let is_ours = |report: &&ReceptionReport| {
+            self.streams.iter().any(|stream| stream.ssrc == report.ssrc)
+        };
+        let lost = reports.iter().filter(is_ours).map(|report| report.fraction_lost).max();
+        if let Some(lost) = lost {
+            self.estimator.on_receiver_report(f64::from(lost) / 256.0, now);
+            self.publish();
+        }
+    }
+
+    /// Notes a measured round trip time.
+    pub(super) fn on_round_trip(&mut self, round_trip: Duration) {
+        self.estimator.on_round_trip(round_trip);
+    }
+
+    /// Follows the time, and what the program wants to send.
+    pub(super) fn poll(&mut self, now: MediaTime) {
+        self.control.apply(&mut self.estimator);
+        while self.estimator.poll(now).is_some() {}
+        self.publish();
+    }
+
+    /// When [`Self::poll`] has something to do.
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        self.estimator.poll_timeout().map(|at| self.instant(at))
+    }
+
+    fn publish(&self) {
+        self.control.publish(self.estimator.estimate());
+    }
+}
+
+/// The bytes of a packet on the wire.
+pub(super) fn wire_bytes(packet: &rtp::Packet) -> u32 {
+    (packet.header.marshal_size() + packet.payload.len() + TRANSPORT_OVERHEAD) as u32
+}
