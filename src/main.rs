@@ -47,7 +47,8 @@ const NOISY_LOGS: [&str; 0] = [];
 fn open_window(args: Args) -> anyhow::Result<ExitCode> {
     use quintet::ui::{self, WindowOptions};
     let (targets, new_window) = (args.links, args.new_window);
-    let beginning = WindowOptions { targets, new_window, trace: args.trace.options() };
+    let (trace, voice) = (args.trace.options(), args.voice.choice());
+    let beginning = WindowOptions { targets, new_window, trace, voice };
     ui::run(beginning).map(|()| ExitCode::SUCCESS)
 }
 

@@ -8,6 +8,7 @@ mod mixer;
 mod resample;
 mod stretch;
 mod tone;
+mod voice_processor;
 
 pub use fade::Fade;
 pub use history::History;
@@ -16,3 +17,4 @@ pub use mixer::Mixer;
 pub use resample::Resampler;
 pub use stretch::{STRETCH_WINDOW, lengthen, shorten};
 pub use tone::tone_hz;
+pub use voice_processor::{Stages, VoiceProcessor};

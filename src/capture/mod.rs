@@ -17,6 +17,7 @@ mod source;
 mod spec;
 mod tone;
 mod video;
+mod voice_stage;
 mod wav;
 mod y4m;
 
@@ -28,3 +29,4 @@ pub use spec::{
     MAX_FPS, MAX_FRAME_SIZE, MAX_TONE_HZ, MIN_FRAME_SIZE, MIN_TONE_HZ, SourceSpec, SpecError,
 };
 pub use video::{VideoCapture, cameras, check_camera};
+pub use voice_stage::VoiceStage;

@@ -176,6 +176,19 @@ impl SourceSpec {
         }
     }
 
+    /// Whether the source of audio is a real microphone.
+    #[must_use]
+    pub const fn is_microphone(&self) -> bool {
+        match self {
+            Self::Default | Self::Device(_) => true,
+            Self::None
+            | Self::File(_)
+            | Self::Pattern { .. }
+            | Self::NoisePattern { .. }
+            | Self::Tone { .. } => false,
+        }
+    }
+
     /// Parses the source for the camera. A file's name may contain invalid Unicode.
     ///
     /// # Errors

@@ -21,6 +21,7 @@ use super::{
     serve::ServeOptions,
     trace::{TraceArgs, TraceTask},
     values::{Listen, parse_hub, parse_listen, parse_subnet, parse_time},
+    voice::VoiceArgs,
 };
 use parse::{parse_camera, parse_id, parse_kind, parse_microphone, parse_name};
 
@@ -29,7 +30,8 @@ use crate::{
     capture::SourceSpec,
     engine::{Decode, EngineOptions, HubChoice, Impairment, OwnHubOptions},
     model::{
-        Command, DeviceKind, HubUrl, JoinTarget, OpenRequest, SessionId, SessionKind, parse_target,
+        Command, DeviceKind, HubUrl, JoinTarget, OpenRequest, SessionId, SessionKind,
+        VoiceProcessing, parse_target,
     },
     playback::SpeakerSpec,
     signalling::{OpensFor, Subnet},
@@ -50,6 +52,9 @@ pub struct Args {
     /// Open a separate window for another user, even if one is open already.
     #[arg(long)]
     pub new_window: bool,
+    /// What is done to the sound of the microphone.
+    #[command(flatten)]
+    pub voice: VoiceArgs,
     /// What is traced.
     #[command(flatten)]
     pub trace: TraceArgs,
@@ -258,6 +263,9 @@ pub struct Common {
     #[arg(long, value_name = "SPEC", default_value = "default",
         value_parser = OsStringValueParser::new().try_map(parse_microphone))]
     microphone: SourceSpec,
+    /// What is done to the sound of the microphone.
+    #[command(flatten)]
+    voice: VoiceArgs,
     /// The output for received audio.
     #[arg(long, value_name = "SPEC", default_value = "default",
         value_parser = OsStringValueParser::new().try_map(SpeakerSpec::parse))]
@@ -332,6 +340,7 @@ impl Common {
             camera: self.camera.clone(),
             video_bitrate: None,
             microphone: self.microphone.clone(),
+            voice_processing: self.voice.choice().or(VoiceProcessing::default()),
             speaker: self.speaker.clone(),
             decode: Decode::Always,
             measures_tones: self.json,
@@ -428,6 +437,7 @@ impl Task {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Processing;
 
     fn commands(line: &str) -> anyhow::Result<Vec<Command>> {
         let args = Args::try_parse_from(line.split_whitespace())?;
@@ -462,6 +472,29 @@ mod tests {
         assert!(matches!(&commands[1], Command::Open(request)
             if request.session.as_str() == "all" && request.kind == SessionKind::FIVE[1]));
         assert!(super::tests::commands("quintet open --five --id one").is_err());
+    }
+
+    #[test]
+    fn sound_is_processed_by_default_only_from_microphones() {
+        for (options, chosen) in [
+            ("", VoiceProcessing::default()),
+            (
+                "--echo off --noise on",
+                VoiceProcessing {
+                    echo_cancellation: Processing::Off,
+                    noise_suppression: Processing::Always,
+                    auto_gain_control: Processing::Microphones,
+                },
+            ),
+        ] {
+            let line = format!("quintet open --five {options}");
+            let args = Args::try_parse_from(line.split_whitespace()).unwrap();
+            let Some(Task::Open { common, .. }) = args.task else { panic!("{line}") };
+            assert_eq!(common.engine_options().voice_processing, chosen, "{line}");
+            let window = format!("quintet {options}");
+            let args = Args::try_parse_from(window.split_whitespace()).unwrap();
+            assert_eq!(args.voice.choice().or(VoiceProcessing::default()), chosen);
+        }
     }
 
     #[test]

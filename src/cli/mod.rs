@@ -27,6 +27,8 @@ mod stdin_lines;
 #[cfg(feature = "media")]
 mod trace;
 mod values;
+#[cfg(feature = "media")]
+mod voice;
 
 #[cfg(feature = "media")]
 pub use args::{Args, Task};
@@ -37,3 +39,5 @@ pub use headless::run;
 pub use serve_only::{Args, Task, run};
 #[cfg(feature = "media")]
 pub use trace::{TraceArgs, TraceTask};
+#[cfg(feature = "media")]
+pub use voice::VoiceArgs;

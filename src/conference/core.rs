@@ -19,7 +19,7 @@ use super::{
 use crate::model::{
     ChatText, Command, DeviceKind, DeviceState, Enabled, ErrorCode, Failure, FailureCause,
     HubFailure, HubUrl, JoinTarget, MediaTime, OpenRequest, ParticipantId, PeerEvent, PeerId,
-    PerDevice, PerSource, SessionFailure, SessionId, Snapshot,
+    PerDevice, PerSource, SessionFailure, SessionId, Snapshot, VoiceProcessing,
 };
 
 use departure::PendingDeparture;
@@ -41,6 +41,7 @@ pub struct Conference {
     /// The sources that have not failed.
     working: PerSource<bool>,
     devices: PerDevice<DeviceState>,
+    voice_processing: VoiceProcessing,
     departure: Option<PendingDeparture>,
     /// The switches and sources for which the sessions were last settled. If they change, all are
     /// settled.
@@ -61,6 +62,7 @@ impl Default for Conference {
             available: PerSource::ALL,
             working: PerSource::ALL,
             devices: PerDevice::default(),
+            voice_processing: VoiceProcessing::default(),
             departure: None,
             settled_for: None,
             snapshot: Arc::default(),
@@ -166,6 +168,10 @@ impl Conference {
             }
             Command::SendMessage { session, text } => self.send_message(&session, text),
             Command::Rename { name } => self.hubs.rename(name, &mut self.effects),
+            Command::SetVoiceProcessing(chosen) => {
+                self.voice_processing = chosen;
+                self.effects.push(Effect::SetVoiceProcessing(chosen));
+            }
             Command::SetEnabled { session: Some(session), switch, enabled } => {
                 match self.session_and_context(&session).0 {
                     Some(one) => one.enabled.set(switch, enabled),

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::input::HubRef;
 use crate::model::{
     ClientMessage, Event, Failure, Layer, MixId, ParticipantId, PeerCommand, PeerId, PeerMedia,
-    PerDevice, PerSource, SessionId, Source, TrackList,
+    PerDevice, PerSource, SessionId, Source, TrackList, VoiceProcessing,
 };
 
 /// An action for the engine. The core does not wait for it: an outcome comes back as an
@@ -91,6 +91,8 @@ pub enum Effect {
     },
     /// Set the devices that are needed. Sent when they change. By default none is.
     Demand(PerDevice<bool>),
+    /// Process the sound of the microphone like this from now on.
+    SetVoiceProcessing(VoiceProcessing),
     /// Announce an event to the user; none is ever skipped.
     Announce(Event),
 }

@@ -196,6 +196,7 @@ impl Harness {
             Effect::ConnectHub(_)
             | Effect::DisconnectHub(_)
             | Effect::SetName(_)
+            | Effect::SetVoiceProcessing(_)
             | Effect::Announce(_) => {}
         }
     }

@@ -28,11 +28,11 @@ use super::{
 };
 use crate::{
     conference::{Effect, HubEvent, HubNews, HubRef, Input, MemberNews, Playback, SessionNews},
-    media::{self, IncomingTrack, Notifier, TrackSinks},
+    media::{self, FarEnd, IncomingTrack, Notifier, TrackSinks},
     model::{
         Command, Event, JoinTarget, Layer, Media, MediaTime, MixId, OpenRequest, ParticipantId,
         Payload, PeerEvent, PeerId, PeerMedia, PerDevice, PerSource, Snapshot, Source, Stats,
-        candidate_addresses,
+        VoiceProcessing, candidate_addresses,
     },
     network::KnownPaths,
     supervision::catch_async,
@@ -162,6 +162,7 @@ impl Engine {
         let (events, event_receiver) = mpsc::channel(EVENT_QUEUE);
         let (snapshots, snapshot_receiver) = watch::channel(Arc::default());
         let (track_sinks, notifier) = (TrackSinks::default(), Notifier::default());
+        let far_end = FarEnd::default();
         let engine = Self {
             core: TracedCore::new(options.trace.clone()),
             instances,
@@ -176,8 +177,12 @@ impl Engine {
             peers: BTreeMap::new(),
             paths: KnownPaths::default(),
             check_budgets: CheckBudgets::new(),
-            local_media: LocalMedia::new(&options, &track_sinks, engine_events.clone()),
-            remote_media: RemoteMedia::new(&options, track_sinks.clone(), engine_events),
+            local_media: LocalMedia::new(
+                &options,
+                (&track_sinks, far_end.clone()),
+                engine_events.clone(),
+            ),
+            remote_media: RemoteMedia::new(&options, (track_sinks.clone(), far_end), engine_events),
             session_stats: StatsCollector::default(),
             hub_events,
             event_sinks: EventSinks { events: peer_events, tracks },
@@ -211,6 +216,7 @@ impl Engine {
 
     async fn run(mut self, mut inputs: EngineInputs) {
         self.report_sources();
+        self.report_voice_processing();
         loop {
             self.perform_effects();
             match inputs.next(self.core.next_deadline()).await {
@@ -288,6 +294,14 @@ impl Engine {
     fn report_sources(&mut self) {
         let available = self.local_media.available_sources();
         self.core.handle(Input::SourcesAvailable(available), media::now());
+    }
+
+    /// Reports to the core what is done to the sound of the microphone, if it does not know.
+    fn report_voice_processing(&mut self) {
+        let chosen = self.options.voice_processing;
+        if chosen != VoiceProcessing::default() {
+            self.core.handle(Input::Command(Command::SetVoiceProcessing(chosen)), media::now());
+        }
     }
 
     /// Updates which video is decoded, and reports to the core which local previews have taps.
@@ -373,6 +387,7 @@ impl Engine {
                 self.local_media.set_demand(sources);
                 self.remote_media.set_speaker_demand(speaker);
             }
+            Effect::SetVoiceProcessing(chosen) => self.local_media.set_voice_processing(chosen),
             Effect::Announce(event) => self.announce(event),
         }
     }

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::{
     EngineOptions,
@@ -15,17 +15,17 @@ use super::{
 };
 use crate::{
     audio::linear_level,
-    capture::{AudioCapture, SourceSpec, VideoCapture},
+    capture::{AudioCapture, SourceSpec, VideoCapture, VoiceStage},
     conference::Input,
     encode::{AudioEncoder, EncodeError, VideoEncoder},
     files::SourceClaim,
     media::{
-        AudioBlock, EncodedAudio, Fanout, Meter, Slot, Subscription, Tee, TrackRef, TrackSinks,
-        VideoFrame,
+        AudioBlock, EncodedAudio, Fanout, FarEnd, Meter, Slot, Subscription, Tee, TrackRef,
+        TrackSinks, VideoFrame,
     },
     model::{
         Counts, DeviceKind, DeviceState, Media, MediaSourceStats, PeerId, PerSource, RtcStats,
-        Source,
+        Source, VoiceProcessing,
     },
 };
 
@@ -37,6 +37,9 @@ const MAX_AUDIO_LAG: usize = 25;
 pub(super) struct LocalMedia {
     camera_spec: SourceSpec,
     microphone_spec: SourceSpec,
+    voice_processing: watch::Sender<VoiceProcessing>,
+    /// What the speaker plays.
+    far_end: FarEnd,
     /// Claims on the files that are sent, open or not: no recording may overwrite them.
     camera_claim: Option<SourceClaim>,
     microphone_claim: Option<SourceClaim>,
@@ -66,11 +69,11 @@ struct StartCounters {
 }
 
 impl LocalMedia {
-    /// Returns a state in which no source is open. Our own video and level are registered in
-    /// `track_sinks`.
+    /// Returns a state in which no source is open. Our own video and level are registered in the
+    /// sinks. `far_end` carries what the speaker plays.
     pub(super) fn new(
         options: &EngineOptions,
-        track_sinks: &TrackSinks,
+        (track_sinks, far_end): (&TrackSinks, FarEnd),
         events: mpsc::Sender<EngineEvent>,
     ) -> Self {
         let (frames, _) = track_sinks.register(TrackRef::CAMERA);
@@ -81,6 +84,8 @@ impl LocalMedia {
         Self {
             camera_spec: options.camera.clone(),
             microphone_spec: options.microphone.clone(),
+            voice_processing: watch::channel(options.voice_processing).0,
+            far_end,
             camera_claim: claim_file(&options.camera, "camera"),
             microphone_claim: claim_file(&options.microphone, "microphone"),
             display_name: options.name.clone(),
@@ -123,6 +128,11 @@ impl LocalMedia {
             self.microphone.close(|| ());
             self.update_microphone();
         }
+    }
+
+    /// Processes the sound of the microphone like this from the next block on.
+    pub(super) fn set_voice_processing(&mut self, chosen: VoiceProcessing) {
+        self.voice_processing.send_replace(chosen);
     }
 
     /// Returns which sources exist.
@@ -217,9 +227,11 @@ impl LocalMedia {
             let notify =
                 self.state_callback(DeviceKind::MICROPHONE, |counters| &counters.microphones);
             let spec = self.microphone_spec.clone();
+            let chosen = self.voice_processing.subscribe();
+            let mut stage = VoiceStage::new(&spec, chosen, self.far_end.clone());
             let opened = self.microphone.open(move || {
                 let mut encoder = take_encoder()?;
-                let sink = move |block: &AudioBlock| encoder.encode(block);
+                let sink = move |block: &AudioBlock| encoder.encode(&stage.process(block));
                 Some(AudioCapture::start(&spec, Box::new(sink), notify))
             });
             self.report_unopened(DeviceKind::MICROPHONE, opened);

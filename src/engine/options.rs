@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::{CoreTrace, Impairment, RtpDump};
 use crate::{
     capture::SourceSpec,
-    model::{Bitrate, HubUrl},
+    model::{Bitrate, HubUrl, VoiceProcessing},
     playback::SpeakerSpec,
     signalling::{ListenAt, OpensFor, Subnet},
 };
@@ -25,6 +25,8 @@ pub struct EngineOptions {
     pub video_bitrate: Option<Bitrate>,
     /// The source of the audio to send.
     pub microphone: SourceSpec,
+    /// What is done to the sound of the microphone.
+    pub voice_processing: VoiceProcessing,
     /// The output for received audio.
     pub speaker: SpeakerSpec,
     /// Which remote video is decoded.
@@ -99,6 +101,7 @@ impl EngineOptions {
             camera: SourceSpec::None,
             video_bitrate: None,
             microphone: SourceSpec::None,
+            voice_processing: VoiceProcessing::default(),
             speaker: SpeakerSpec::None,
             decode: Decode::Always,
             measures_tones: false,

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::{Decode, EngineOptions, event_loop::EngineEvent, local_media::report_device_state};
 use crate::{
     conference::HubRef,
-    media::{Codec, IncomingTrack, TrackRef, TrackSinks},
+    media::{Codec, FarEnd, IncomingTrack, TrackRef, TrackSinks},
     model::{
         AudioStats, DeviceKind, InboundRtpStats, Media, ParticipantId, PeerId, PerSource,
         PlayoutStats, RtcStats, SessionId, Source, TrackId, TrackList, VideoStats,
@@ -24,6 +24,7 @@ use crate::{
 /// The receivers of all remote tracks, and the speaker that plays their audio.
 pub(super) struct RemoteMedia {
     speaker_spec: SpeakerSpec,
+    far_end: FarEnd,
     speaker: Option<Speaker>,
     /// The speaker that was closed last, while none is needed.
     closing: Option<ClosingSpeaker>,
@@ -87,14 +88,16 @@ struct RemoteAudio {
 }
 
 impl RemoteMedia {
-    /// Returns a state without tracks and with the speaker closed.
+    /// Returns a state without tracks and with the speaker closed. What it plays, `far_end` gets as
+    /// well.
     pub(super) fn new(
         options: &EngineOptions,
-        track_sinks: TrackSinks,
+        (track_sinks, far_end): (TrackSinks, FarEnd),
         events: mpsc::Sender<EngineEvent>,
     ) -> Self {
         Self {
             speaker_spec: options.speaker.clone(),
+            far_end,
             speaker: None,
             closing: None,
             pool: Arc::new(DecodePool::new()),
@@ -307,7 +310,8 @@ impl RemoteMedia {
     fn open_speaker(&mut self) -> Speaker {
         let events = self.events.clone();
         let notify = move |state| report_device_state(&events, DeviceKind::Speaker, state);
-        Speaker::open(&self.speaker_spec, self.closing.take(), Arc::new(notify))
+        let before = self.closing.take();
+        Speaker::open(&self.speaker_spec, before, self.far_end.clone(), Arc::new(notify))
     }
 
     fn first_media_callback(&self, peer: PeerId, media: Media) -> Box<dyn FnOnce() + Send> {
@@ -444,7 +448,8 @@ mod tests {
     /// Received media without a speaker device.
     fn remote_media() -> RemoteMedia {
         let options = EngineOptions::without_devices();
-        RemoteMedia::new(&options, TrackSinks::default(), mpsc::channel(64).0)
+        let shared = (TrackSinks::default(), FarEnd::default());
+        RemoteMedia::new(&options, shared, mpsc::channel(64).0)
     }
 
     /// An audio track "0" of participant "a" arrives, with that track id in its `a=msid`.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ChatText, HubUrl, ParticipantId, SessionId, SessionKind, Source};
+use super::{ChatText, HubUrl, ParticipantId, SessionId, SessionKind, Source, VoiceProcessing};
 
 /// A command of the user. The window or the command line sends it, the engine carries it out.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -69,6 +69,8 @@ pub enum Command {
         /// The new name; if it is empty, the hub chooses one ("Guest 3").
         name: String,
     },
+    /// Changes what is done to the sound of the microphone, in every session.
+    SetVoiceProcessing(VoiceProcessing),
     /// Sends a chat message to all participants of a session.
     SendMessage {
         /// The session.
@@ -138,6 +140,7 @@ impl Command {
             | Self::SetEnabled { session: Some(session), .. } => Some(session),
             Self::SetEnabled { session: None, .. }
             | Self::Rename { .. }
+            | Self::SetVoiceProcessing(_)
             | Self::LeaveAll
             | Self::Depart(Departure::LeaveAll)
             | Self::Undo

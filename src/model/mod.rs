@@ -31,6 +31,7 @@ mod text;
 mod token_bucket;
 mod track;
 mod units;
+mod voice_processing;
 
 pub use channel::{DataChannelKind, PerChannel};
 pub use chat::{ChatMessage, ChatText, MAX_CHAT_BYTES, MAX_TEXT_BYTES, TextError};
@@ -75,3 +76,4 @@ pub use text::{changes_text_direction, clean_sentence};
 pub use token_bucket::{TimePoint, TokenBucket, TokenRate};
 pub use track::{MAX_MIX_BYTES, MAX_TRACK_ID_BYTES, MAX_TRACKS, MixId, Track, TrackId, TrackList};
 pub use units::{Bitrate, BitrateError, MediaTime, Size};
+pub use voice_processing::{Processing, VoiceChoice, VoiceProcessing};

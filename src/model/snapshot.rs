@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::{
     EndReason, Failure, HubEndpoint, HubOwner, HubUrl, MediaSet, MediaTime, MuteSwitch,
     ParticipantId, ParticipantList, PeerId, PerDevice, PerSource, Role, SessionId, SessionKind,
-    SessionLink, Source,
+    SessionLink, Source, VoiceProcessing,
 };
 
 /// The state of the engine at one moment. A newer snapshot replaces all older ones.
@@ -26,6 +26,8 @@ pub struct Snapshot {
     pub enabled: Enabled,
     /// The states of the local sources and of the speaker.
     pub devices: PerDevice<DeviceState>,
+    /// What is done to the sound of the microphone.
+    pub voice_processing: VoiceProcessing,
 }
 
 impl Snapshot {

@@ -150,11 +150,11 @@ impl DeviceOutput {
         BlockDemand::Wait(STALL_TIMEOUT + 2 * callback)
     }
 
-    /// Writes the block to the ring, unless the ring has what is wanted.
-    pub(super) fn play(&mut self, block: &[f32; BLOCK_SAMPLES]) {
-        if let State::Running { writer, .. } = &mut self.state {
-            writer.play(block, self.cushion.quarters());
-        }
+    /// Writes the block to the ring, unless the ring has what is wanted. Returns how much audio is
+    /// before it in the ring, if it is written.
+    pub(super) fn play(&mut self, block: &[f32; BLOCK_SAMPLES]) -> Option<Duration> {
+        let State::Running { writer, .. } = &mut self.state else { return None };
+        writer.play(block, self.cushion.quarters())
     }
 
     fn open(&self, message: Option<String>, now: MediaTime) -> State {
@@ -427,7 +427,7 @@ mod tests {
             demanded += 1;
         }
         assert_eq!(demanded, 2, "one callback and the margin");
-        (0..200).for_each(|_| output.play(&[0.5; BLOCK_SAMPLES]));
+        assert!((0..200).all(|_| output.play(&[0.5; BLOCK_SAMPLES]).is_none()));
         assert!(matches!(output.demand(), BlockDemand::Wait(_)));
         output.state = State::Closed { retry_at: now(), message: None };
         assert_eq!(output.demand(), BlockDemand::ByClock);

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     audio::{Fade, LevelWindow, Mixer},
-    media::{AudioPacket, BLOCK_SAMPLES, Meter, Slot, Stop, Subscription, now},
+    media::{AudioPacket, BLOCK_SAMPLES, FarEnd, Meter, Slot, Stop, Subscription, now},
     model::{DeviceState, MediaTime},
     supervision::{RESTART_DELAY, catch},
 };
@@ -32,16 +32,24 @@ pub(super) struct MixerThread {
     voices: Vec<MixedVoice>,
     mixer: Mixer,
     output: Output,
-    /// What the output plays on.
-    spec: SpeakerSpec,
-    /// The output to switch to, if any.
-    next_output: Arc<Slot<SpeakerSpec>>,
+    outputs: MixerOutputs,
     notify: Arc<dyn Fn(DeviceState) + Send + Sync>,
     reported_state: DeviceState,
     /// When the next block is due by the clock.
     next_block: MediaTime,
     /// When the output last demanded a block.
     last_demand: MediaTime,
+}
+
+/// Where a mixer plays.
+#[derive(Clone, Debug, Default)]
+pub(super) struct MixerOutputs {
+    /// The first output.
+    pub(super) spec: SpeakerSpec,
+    /// The output to switch to, if any.
+    pub(super) next: Arc<Slot<SpeakerSpec>>,
+    /// Gets what a device plays.
+    pub(super) far_end: FarEnd,
 }
 
 /// One remote audio stream on the mixer thread.
@@ -102,7 +110,7 @@ const FADE_SAMPLES: usize = BLOCK_SAMPLES / 2;
 impl MixerThread {
     /// Creates a mixer without streams.
     pub(super) fn new(
-        (spec, next_output): (SpeakerSpec, Arc<Slot<SpeakerSpec>>),
+        outputs: MixerOutputs,
         new_voices: Receiver<MixedVoice>,
         notify: Arc<dyn Fn(DeviceState) + Send + Sync>,
     ) -> Self {
@@ -110,9 +118,8 @@ impl MixerThread {
             new_voices,
             voices: vec![],
             mixer: Mixer::new(),
-            output: Output::new(&spec),
-            spec,
-            next_output,
+            output: Output::new(&outputs.spec),
+            outputs,
             notify,
             reported_state: DeviceState::Idle,
             next_block: now(),
@@ -124,7 +131,7 @@ impl MixerThread {
     pub(super) fn restart(&mut self) {
         self.mixer = Mixer::new();
         if matches!(self.output, Output::Device(_)) {
-            self.set_output(self.spec.clone());
+            self.set_output(self.outputs.spec.clone());
         }
         self.report_state(DeviceState::Opening);
     }
@@ -144,7 +151,7 @@ impl MixerThread {
 
     /// Switches to another output if one is set.
     fn switch_output(&mut self) {
-        if let Some(spec) = self.next_output.take() {
+        if let Some(spec) = self.outputs.next.take() {
             self.set_output(spec);
             self.report_state(DeviceState::Opening);
         }
@@ -155,7 +162,7 @@ impl MixerThread {
         // one user.
         self.output = Output::Silent;
         self.output = Output::new(&spec);
-        self.spec = spec;
+        self.outputs.spec = spec;
         self.last_demand = now();
     }
 
@@ -210,7 +217,9 @@ impl MixerThread {
             }
         }
         let block = self.mixer.take();
-        self.output.play(&block);
+        if let Some(delay) = self.output.play(&block) {
+            self.outputs.far_end.push(&block, delay);
+        }
     }
 }
 
@@ -280,7 +289,7 @@ mod tests {
     impl Playing {
         fn new() -> Self {
             let (_, new_voices) = sync_channel(1);
-            let outputs = (SpeakerSpec::None, Arc::default());
+            let outputs = MixerOutputs { spec: SpeakerSpec::None, ..MixerOutputs::default() };
             let mut mixer = MixerThread::new(outputs, new_voices, Arc::new(|_| ()));
             let (device, callback) = DeviceOutput::running();
             mixer.output = Output::Device(device);
@@ -337,6 +346,23 @@ mod tests {
                 assert_eq!(playing.callback.underruns(), underruns, "it is paced by the device");
             }
         }
+    }
+
+    #[test]
+    fn the_far_end_is_what_enters_the_ring_and_nothing_while_the_speaker_stands_still() {
+        let mut playing = Playing::new();
+        let reader = playing.mixer.outputs.far_end.subscribe();
+        let read = || {
+            let mut blocks = 0;
+            let delay = reader.drain(|_| blocks += 1);
+            (blocks, delay)
+        };
+        playing.run(50, |_| BLOCK_SAMPLES);
+        let (blocks, delay) = read();
+        assert!((50..54).contains(&blocks), "{blocks}");
+        assert!((10..30).contains(&delay.as_millis()), "{delay:?}");
+        playing.run(50, |_| 0);
+        assert!(read().0 <= 2, "mixed by the clock and left out");
     }
 
     #[test]

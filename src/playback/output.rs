@@ -75,11 +75,15 @@ impl Output {
         }
     }
 
-    /// Plays the block. Has no effect while the output is not running.
-    pub(super) fn play(&mut self, block: &[f32; BLOCK_SAMPLES]) {
+    /// Plays the block. Has no effect while the output is not running. Returns after what time it
+    /// can be heard in the room, if it can be.
+    pub(super) fn play(&mut self, block: &[f32; BLOCK_SAMPLES]) -> Option<Duration> {
         match self {
-            Self::Silent => {}
-            Self::File(file) => file.play(block),
+            Self::Silent => None,
+            Self::File(file) => {
+                file.play(block);
+                None
+            }
             Self::Device(device) => device.play(block),
         }
     }

@@ -17,13 +17,13 @@ use super::{
     audio_receive_stats::AudioReceiveStats,
     audio_receiver::AudioReceiver,
     audio_track::AudioTrack,
-    mixer::{MixedVoice, MixerThread, VoiceControl},
+    mixer::{MixedVoice, MixerOutputs, MixerThread, VoiceControl},
     tone_tap::ToneTap,
 };
 use crate::{
     audio::{Fade, LevelWindow},
     devices::{AudioDirection, Device, list_audio_devices},
-    media::{Meter, Slot, Stop, Worker},
+    media::{FarEnd, Meter, Slot, Stop, Worker},
     model::{AudioPlayoutStats, AudioStats, DeviceState},
     supervision::Panicked,
 };
@@ -58,17 +58,18 @@ impl Speaker {
     /// `notify` is called on the mixer thread with each new state `Opening`, `Running` or `Failed`;
     /// it must not block. After a failure the speaker is reopened every two seconds, and audio is
     /// decoded and measured without being played. The speaker opened `before` is closed first,
-    /// because it may be the same device or file.
+    /// because it may be the same device or file. `far_end` gets what a device plays.
     pub fn open(
         spec: &SpeakerSpec,
         before: Option<ClosingSpeaker>,
+        far_end: FarEnd,
         notify: Arc<dyn Fn(DeviceState) + Send + Sync>,
     ) -> Self {
         let (new_voices, arriving) = sync_channel(MAX_NEW_VOICES);
         let (end, ended) = channel::<()>();
         let (report, report_panic) = (Arc::clone(&notify), Arc::clone(&notify));
         let next_output = Arc::new(Slot::default());
-        let outputs = (spec.clone(), Arc::clone(&next_output));
+        let outputs = MixerOutputs { spec: spec.clone(), next: Arc::clone(&next_output), far_end };
         let (mut parts, mut mixer) = (Some((before, arriving, report)), None::<MixerThread>);
         let work = move |stop: &Stop| {
             let _end: &Sender<()> = &end;
@@ -245,7 +246,7 @@ mod tests {
     fn fixture(spec: &SpeakerSpec) -> Fixture {
         let (sender, states) = channel();
         let notify = move |state| sender.send(state).unwrap();
-        let speaker = Speaker::open(spec, None, Arc::new(notify));
+        let speaker = Speaker::open(spec, None, FarEnd::default(), Arc::new(notify));
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
         Fixture { speaker, states, runtime }
     }
@@ -430,7 +431,8 @@ mod tests {
             let is_first = !has_panicked.fetch_or(state == DeviceState::Running, Ordering::Relaxed);
             assert!(state != DeviceState::Running || !is_first, "planted");
         };
-        let _speaker = Speaker::open(&SpeakerSpec::None, None, Arc::new(notify));
+        let far_end = FarEnd::default();
+        let _speaker = Speaker::open(&SpeakerSpec::None, None, far_end, Arc::new(notify));
         let next = || states.recv_timeout(TIMEOUT).unwrap();
         assert_eq!(next(), DeviceState::Running);
         let message = "the audio mixer stopped unexpectedly; it is started again".to_owned();

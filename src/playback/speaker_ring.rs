@@ -139,14 +139,20 @@ impl RingWriter {
 
     /// Writes the block to the ring. Leaves it out if the ring already has what is wanted: blocks
     /// that are mixed by the clock while the device stands still would only be delay later. The
-    /// next block that is written is joined to the earlier ones by a cross-fade.
-    pub(super) fn play(&mut self, block: &[f32; BLOCK_SAMPLES], cushion: usize) {
+    /// next block that is written is joined to the earlier ones by a cross-fade. Returns how much
+    /// audio is before it in the ring, if it is written.
+    pub(super) fn play(
+        &mut self,
+        block: &[f32; BLOCK_SAMPLES],
+        cushion: usize,
+    ) -> Option<Duration> {
         if !self.needs_block(cushion) {
             if self.continuation.is_none() {
                 self.continuation = block.first_chunk().copied().map(Box::new);
             }
-            return;
+            return None;
         }
+        let before = Duration::from_millis((self.fill() * 10 / self.block_samples) as u64);
         let mut block = *block;
         if let Some(continuation) = self.continuation.take() {
             cross_fade(&continuation, &mut block);
@@ -162,6 +168,7 @@ impl RingWriter {
         if pushed.is_err() {
             tracing::trace!("speaker ring full, block dropped");
         }
+        pushed.is_ok().then_some(before)
     }
 
     fn wanted(&self, cushion: usize) -> usize {

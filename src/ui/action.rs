@@ -5,6 +5,7 @@ use crate::{
     engine::TrackRef,
     model::{
         Command, DeviceKind, JoinTarget, MediaSet, ParticipantId, SessionId, SessionLink, Topology,
+        VoiceProcessing,
     },
 };
 
@@ -58,6 +59,8 @@ pub(crate) enum Action {
     ToggleFullScreen,
     /// Whether the preview of the local video is mirrored.
     SetMirror(bool),
+    /// Change what is done to the sound of the microphone.
+    SetVoiceProcessing(VoiceProcessing),
     /// Use another camera, microphone or speaker.
     UseDevice(DeviceKind, DeviceChoice),
     /// Leave all sessions, after a question if participants are present.

@@ -352,6 +352,7 @@ impl App {
                 self.settings.mirror = mirror;
                 self.save_settings();
             }
+            Action::SetVoiceProcessing(chosen) => self.set_voice_processing(chosen),
             Action::UseDevice(device, spec) => self.use_device(device, spec),
             Action::ConfirmEject { session, participant, name } => {
                 let session_name = labels::session_name_in_sentence(&self.snapshot, &session);

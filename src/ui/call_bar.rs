@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     engine::TrackRef,
-    model::{Command, DeviceKind, DeviceState, Snapshot},
+    model::{Command, DeviceKind, DeviceState, Processing, Snapshot, VoiceProcessing},
 };
 
 /// Height of the bar, in points.
@@ -110,6 +110,10 @@ fn device_menu(
             ui.separator();
             action = action.or(mirror_checkbox(ui, view.settings.mirror));
         }
+        if device == DeviceKind::MICROPHONE && view.settings.has_microphone() {
+            ui.separator();
+            action = action.or(voice_switches(ui, view.snapshot.voice_processing));
+        }
         action
     });
     match shown {
@@ -133,6 +137,23 @@ fn mirror_checkbox(ui: &mut Ui, mut is_on: bool) -> Option<Action> {
     let switch = ui.checkbox(&mut is_on, "Mirror my picture");
     let switch = switch.on_hover_text("Only you see it mirrored");
     switch.changed().then_some(Action::SetMirror(is_on))
+}
+
+/// Checkboxes for what is done to the sound of the microphone.
+fn voice_switches(ui: &mut Ui, mut chosen: VoiceProcessing) -> Option<Action> {
+    let mut has_changed = false;
+    let mut switch = |text: &str, tip: &str, processing: &mut Processing| {
+        let mut is_on = processing.is_on();
+        if ui.checkbox(&mut is_on, text).on_hover_text(tip).changed() {
+            *processing = Processing::of_switch(is_on);
+            has_changed = true;
+        }
+    };
+    let echo = "Others do not hear themselves from your speaker";
+    switch("Remove echo", echo, &mut chosen.echo_cancellation);
+    switch("Reduce noise", "Fans, traffic and the like", &mut chosen.noise_suppression);
+    switch("Even out my volume", "Quiet speech becomes louder", &mut chosen.auto_gain_control);
+    has_changed.then_some(Action::SetVoiceProcessing(chosen))
 }
 
 /// Draws the devices of the system. An unplugged device stays in the list while it is chosen.

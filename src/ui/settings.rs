@@ -9,7 +9,7 @@ use crate::{
     engine::{
         Decode, EngineOptions, HubChoice, SourceSpec, SpeakerSpec, SpeakerSpecError, SpecError,
     },
-    model::{DeviceKind, HubUrl, LinkError},
+    model::{DeviceKind, HubUrl, LinkError, Processing, VoiceProcessing},
 };
 
 /// The settings as they are written into the file.
@@ -28,6 +28,12 @@ pub(crate) struct Settings {
     pub(crate) mirror: bool,
     /// The microphone.
     pub(crate) microphone: DeviceChoice,
+    /// Whether echo is removed from the sound of the microphone.
+    pub(crate) echo: bool,
+    /// Whether noise is removed from the sound of the microphone.
+    pub(crate) noise: bool,
+    /// Whether the loudness of the microphone is adapted.
+    pub(crate) gain: bool,
     /// The speaker.
     pub(crate) speaker: DeviceChoice,
     /// The size of the window.
@@ -104,6 +110,9 @@ impl Default for Settings {
             camera: DeviceChoice::default_device(),
             mirror: true,
             microphone: DeviceChoice::default_device(),
+            echo: true,
+            noise: true,
+            gain: true,
             speaker: DeviceChoice::default_device(),
             window: WindowSize::default(),
             panels: Panels::default(),
@@ -206,9 +215,23 @@ impl Settings {
         matches!(self.camera.camera(), Ok(SourceSpec::Default | SourceSpec::Device(_)))
     }
 
+    /// Whether the source of audio is a microphone, whose sound is processed.
+    pub(crate) fn has_microphone(&self) -> bool {
+        self.microphone.microphone().is_ok_and(|source| source.is_microphone())
+    }
+
     /// Whether the preview of the local video is mirrored.
     pub(crate) fn mirrors_preview(&self) -> bool {
         self.mirror && self.has_camera()
+    }
+
+    /// What is done to the sound of the microphone.
+    pub(crate) const fn voice_processing(&self) -> VoiceProcessing {
+        VoiceProcessing {
+            echo_cancellation: Processing::of_switch(self.echo),
+            noise_suppression: Processing::of_switch(self.noise),
+            auto_gain_control: Processing::of_switch(self.gain),
+        }
     }
 
     /// The hub to use.
@@ -233,6 +256,7 @@ impl Settings {
             camera: or_default(camera, SourceSpec::Default, &mut errors),
             video_bitrate: None,
             microphone: or_default(microphone, SourceSpec::Default, &mut errors),
+            voice_processing: self.voice_processing(),
             speaker: or_default(speaker, SpeakerSpec::Default, &mut errors),
             decode: Decode::WhenSeen,
             measures_tones: false,

@@ -388,6 +388,7 @@ mod tests {
                 name: "Head \"set\"".to_owned(),
             },
             panels: Panels { sessions: 333, ..Panels::default() },
+            noise: false,
             keys,
             ..Settings::default()
         };

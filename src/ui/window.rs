@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     engine::{CoreTrace, Engine, EngineOptions, TraceEnd, TraceOptions},
-    model::JoinTarget,
+    model::{JoinTarget, VoiceChoice},
     process::{
         LogFile, Output, Signals, exit_now,
         single_instance::{self, InstanceError, InstanceListener, Start},
@@ -60,6 +60,8 @@ pub struct WindowOptions {
     pub new_window: bool,
     /// What is traced, if anything.
     pub trace: Option<TraceOptions>,
+    /// What is done to the sound of the microphone, where that differs from the settings.
+    pub voice: VoiceChoice,
 }
 
 /// Opens the window, and returns after it was closed and every session was left. If a window is
@@ -93,6 +95,7 @@ pub fn run(options: WindowOptions) -> anyhow::Result<()> {
         exit_requested: Arc::default(),
         context: Arc::default(),
         trace,
+        voice: options.voice,
     };
     let waiting = Startup { trace: None, ..startup.clone() };
     runtime.spawn(waiting.close_on_signal(signals));
@@ -175,6 +178,8 @@ struct Startup {
     context: Arc<OnceLock<Context>>,
     /// The trace of the engine, if there is one.
     trace: Option<CoreTrace>,
+    /// What is done to the sound of the microphone, where that differs from the settings.
+    voice: VoiceChoice,
 }
 
 /// Opens the log file of the window.
@@ -426,9 +431,11 @@ fn create_app(
         startup.shutdown.set_settings_file(Arc::clone(file));
     }
     let (runtime, trace) = (startup.runtime.clone(), startup.trace.clone());
+    let voice = startup.voice;
     let start_engine = Box::new(move |settings: &Settings, errors: &mut Vec<String>| {
         let (options, unusable) = settings.engine_options();
-        let options = EngineOptions { trace: trace.clone(), ..options };
+        let voice_processing = voice.or(options.voice_processing);
+        let options = EngineOptions { trace: trace.clone(), voice_processing, ..options };
         errors.extend(unusable.iter().map(ToString::to_string));
         let _inside = runtime.enter();
         match Engine::start(options) {

@@ -17,8 +17,8 @@ use std::{
 use crate::rig::{SoundServer, ignored_test_command, tone_amplitude};
 use quintet::{
     media::{
-        Codec, IncomingTrack, KeyframeRequest, Meter, RoundTripTime, RtpPacket, SenderReports,
-        TrackFailure, now,
+        Codec, FarEnd, IncomingTrack, KeyframeRequest, Meter, RoundTripTime, RtpPacket,
+        SenderReports, TrackFailure, now,
     },
     model::{DeviceState, PeerId, Source},
     playback::{AudioTrack, Speaker, SpeakerSpec, speakers},
@@ -76,7 +76,7 @@ fn child_plays_a_tone_until_it_is_killed() {
     append_note(&notes, &format!("speakers {:?}", speakers()));
     let states = notes.clone();
     let notify = move |state: DeviceState| append_note(&states, &format!("{state:?}"));
-    let speaker = Speaker::open(&spec, None, Arc::new(notify));
+    let speaker = Speaker::open(&spec, None, FarEnd::default(), Arc::new(notify));
     let (packets, track) = incoming_track();
     let mut track = AudioTrack::new(track);
     let voice = speaker.play(&track, Meter::default(), Box::new(|| ()));

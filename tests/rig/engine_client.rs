@@ -11,7 +11,7 @@ use quintet::{
     engine::{Decode, Engine, EngineOptions, Handle, HubChoice, SourceSpec, SpeakerSpec},
     model::{
         Command, Event, JoinTarget, MuteSwitch, OpenRequest, ParticipantState, ParticipantStatus,
-        SessionId, SessionStatus, Stats,
+        SessionId, SessionStatus, Stats, VoiceProcessing,
     },
 };
 use tokio::{sync::mpsc::Receiver, time::sleep};
@@ -46,6 +46,7 @@ pub(crate) fn options(name: &str) -> EngineOptions {
         camera: SourceSpec::None,
         video_bitrate: None,
         microphone: SourceSpec::None,
+        voice_processing: VoiceProcessing::OFF,
         speaker: SpeakerSpec::None,
         decode: Decode::Always,
         measures_tones: true,

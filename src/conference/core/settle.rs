@@ -73,6 +73,7 @@ impl Conference {
                 .map(|departure| departure.status(departing.filter_map(&status).collect())),
             enabled: self.enabled,
             devices: self.devices.clone(),
+            voice_processing: self.voice_processing,
         }
     }
 
@@ -115,4 +116,5 @@ fn is_same_snapshot(next: &Snapshot, last: &Snapshot) -> bool {
         && are_shared(leaving(next), leaving(last))
         && departing(next) == departing(last)
         && (next.enabled, &next.devices, &next.hubs) == (last.enabled, &last.devices, &last.hubs)
+        && next.voice_processing == last.voice_processing
 }

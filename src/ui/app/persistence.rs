@@ -2,7 +2,7 @@
 
 use super::App;
 use crate::{
-    model::Command,
+    model::{Command, VoiceProcessing},
     ui::saved_sessions::{ResumableSessions, SessionSaver},
 };
 
@@ -24,6 +24,24 @@ impl App {
             Some(sessions) => sessions.discard(),
             None => {}
         }
+    }
+
+    /// Changes what is done to the sound of the microphone. What an option of the command line chose
+    /// for this run is not saved.
+    pub(super) fn set_voice_processing(&mut self, chosen: VoiceProcessing) {
+        let before = self.snapshot.voice_processing;
+        let settings = &mut self.settings;
+        for (setting, before, chosen) in [
+            (&mut settings.echo, before.echo_cancellation, chosen.echo_cancellation),
+            (&mut settings.noise, before.noise_suppression, chosen.noise_suppression),
+            (&mut settings.gain, before.auto_gain_control, chosen.auto_gain_control),
+        ] {
+            if chosen != before {
+                *setting = chosen.is_on();
+            }
+        }
+        self.save_settings();
+        self.unsent.push_back(Command::SetVoiceProcessing(chosen));
     }
 
     /// Changes the user's name in every session.

@@ -4,7 +4,7 @@
 use super::*;
 use crate::{
     devices::Device,
-    model::{Enabled, HubEndpoint, HubOwner, PerSource, Source},
+    model::{Enabled, HubEndpoint, HubOwner, PerSource, Processing, Source, VoiceProcessing},
     ui::devices::device_kinds,
 };
 
@@ -209,6 +209,20 @@ fn a_camera_preview_is_mirrored_unless_switched_off_and_a_test_pattern_is_not() 
         "the text in the pattern would be mirrored"
     );
     assert!(window.query_by_label("Mirror my picture").is_none());
+}
+
+#[test]
+fn the_sound_of_a_microphone_is_processed_as_the_menu_says_and_a_tone_has_no_switches() {
+    let mut window = window(LARGE, Snapshot::default());
+    click(&mut window, "Choose microphone");
+    let off = VoiceProcessing { echo_cancellation: Processing::Off, ..Default::default() };
+    let sent = click(&mut window, "Remove echo");
+    assert_eq!(sent, [Command::SetVoiceProcessing(off)]);
+    let settings = app(&mut window).settings.clone();
+    assert_eq!((settings.echo, settings.noise, settings.gain), (false, true, true));
+    assert_eq!(settings.engine_options().0.voice_processing, off);
+    click(&mut window, "Test tone");
+    assert!(window.query_by_label("Remove echo").is_none());
 }
 
 #[test]
