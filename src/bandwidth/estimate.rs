@@ -26,6 +26,8 @@ pub struct Estimate {
     pub pacing: Pacing,
     /// Whether the last report showed that a queue grows or is full, or that a rate loses packets.
     pub is_overused: bool,
+    /// The governor's word that the target started from.
+    pub ceiling: Option<Bitrate>,
 }
 
 impl Estimate {

@@ -4,19 +4,11 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use super::{
     Estimate, FeedbackReport, LimitedBy, Pacing, PacketKind, ProbeCluster, SentPacket,
-    acknowledged_rate::AcknowledgedRate,
-    application_limit::ApplicationLimit,
     fallback::Fallback,
     feedback_watch::{FeedbackWatch, Silence},
-    history::{Outcome, SentHistory},
-    loss_test::{LossConditions, LossTest},
-    path_queue::PathQueue,
+    path::Path,
     path_trend::PathTrend,
-    probe_results::ProbeResults,
-    probing::{ProbeConditions, Probing, SUCCESS},
-    rate_control::{Conditions, RateControl},
-    round_trip::RoundTrip,
-    trendline::Usage,
+    probing::{ProbeConditions, Probing},
 };
 use crate::model::{Bitrate, MediaTime};
 
@@ -35,36 +27,18 @@ pub struct BandwidthEstimator {
     start: f64,
     target: f64,
     desired: f64,
-    /// Whether the governor has the last word.
-    is_governed: bool,
+    /// The governor's last word.
+    ceiling: Option<Bitrate>,
     may_probe: bool,
     last_sent_at: Option<MediaTime>,
-    round_trip: RoundTrip,
     path: Path,
     probing: Probing,
     watch: FeedbackWatch,
     fallback: Fallback,
 }
 
-/// What is known of the path.
-#[derive(Debug)]
-struct Path {
-    history: SentHistory,
-    trend: PathTrend,
-    queue: PathQueue,
-    acknowledged: AcknowledgedRate,
-    rate: RateControl,
-    loss: LossTest,
-    application: ApplicationLimit,
-    probes: ProbeResults,
-    is_overused: bool,
-}
-
 /// The target falls to audio and the smallest video while no feedback comes, not further.
 const BLIND_BPS: f64 = 231e3;
-
-/// Probes need a queue that is not longer than this.
-const SHORT_QUEUE: Duration = Duration::from_millis(20);
 
 /// With a queue shorter than this, and this much more than is wanted, packets may leave faster.
 const NO_QUEUE: Duration = Duration::from_millis(5);
@@ -72,9 +46,6 @@ const AMPLE: f64 = 1.2;
 
 /// A peer that sends nothing for so long loses half of its estimate, and so on down to the start.
 const IDLE: Duration = Duration::from_secs(10);
-
-/// How long after the application was the limit a drop may be its fault.
-const APPLICATION_MEMORY: Duration = Duration::from_secs(3);
 
 impl BandwidthEstimator {
     /// An estimator that begins with the target `start` and keeps it within `bounds`.
@@ -87,10 +58,9 @@ impl BandwidthEstimator {
             start,
             target: start,
             desired: most,
-            is_governed: false,
+            ceiling: None,
             may_probe: true,
             last_sent_at: None,
-            round_trip: RoundTrip::default(),
             path: Path::new(start),
             probing: Probing::default(),
             watch: FeedbackWatch::default(),
@@ -107,14 +77,19 @@ impl BandwidthEstimator {
     }
 
     /// Sets the target to the share that the governor gives this peer. The estimator goes on from
-    /// there: the governor learns of more capacity by the growth of its members (RFC 8699). `None`
-    /// if there is no governor.
+    /// there: the governor learns of more or less capacity by what its members find (RFC 8699).
+    /// The same share again changes nothing. `None` if there is no governor.
     pub fn set_ceiling(&mut self, rate: Option<Bitrate>) {
-        self.is_governed = rate.is_some();
-        if let Some(rate) = rate {
+        let before = std::mem::replace(&mut self.ceiling, rate);
+        if let Some(rate) = rate.filter(|_| before != rate) {
             self.path.rate.set((rate.as_bps() as f64).clamp(self.bounds.0, self.bounds.1));
             self.settle_target();
         }
+    }
+
+    /// Sets the rate above which no probe looks for more; `None` if there is no governor.
+    pub fn set_probe_limit(&mut self, rate: Option<Bitrate>) {
+        self.probing.set_most(rate.map(|rate| rate.as_bps() as f64));
     }
 
     /// Sets whether [`Self::poll`] may return probes: only one peer of a machine probes at a time.
@@ -157,18 +132,23 @@ impl BandwidthEstimator {
                 self.probing.restart();
             }
         }
-        self.round_trip.on_report(&outcome, now);
         let before = self.target;
-        let result = self.follow_delay(&outcome, now);
-        self.follow_loss(&outcome);
+        let result = self.path.follow(&outcome, &(self.bounds.0..=self.most()), now);
+        let bps = self.path.rate.bps();
+        self.path.rate.set(bps.clamp(self.bounds.0, self.bounds.1));
         self.settle_target();
         self.probing.on_target(before, self.target, now);
-        self.decide_on_probes(result, now);
+        self.probing.update(&ProbeConditions {
+            target: self.target,
+            desired: self.desired,
+            result,
+            ..self.path.probe_conditions(now)
+        });
     }
 
     /// Notes a measured round trip time.
     pub fn on_round_trip(&mut self, round_trip: Duration) {
-        self.round_trip.on_measured(round_trip);
+        self.path.round_trip.on_measured(round_trip);
     }
 
     /// Notes a rate that the other end asks for (`goog-remb`). It counts only where no transport-wide
@@ -208,7 +188,7 @@ impl BandwidthEstimator {
             return Some(MediaTime::default());
         }
         let can_fall = !self.uses_fallback() && self.path.rate.bps() > BLIND_BPS;
-        self.watch.due(self.round_trip.smoothed()).filter(|_| can_fall)
+        self.watch.due(self.path.round_trip.smoothed()).filter(|_| can_fall)
     }
 
     /// What the estimator says now.
@@ -220,11 +200,12 @@ impl BandwidthEstimator {
             limited_by: self.limited_by(loss),
             loss,
             queue: self.path.queue.delay(),
-            round_trip: self.round_trip.known(),
+            round_trip: self.path.round_trip.known(),
             acknowledged: self.path.acknowledged.bps().map(|bps| Bitrate::from_bps(bps as u64)),
             is_application_limited: self.path.application.since().is_some(),
             pacing: self.pacing(),
             is_overused: self.path.is_overused || self.path.loss.is_confirmed(),
+            ceiling: self.ceiling,
         }
     }
 
@@ -235,7 +216,6 @@ impl BandwidthEstimator {
         self.path = Path::new(used.clamp(self.bounds.0, self.bounds.1));
         self.probing.restart();
         self.watch = FeedbackWatch::default();
-        self.round_trip = RoundTrip::default();
         self.settle_target();
     }
 }
@@ -264,63 +244,6 @@ impl BandwidthEstimator {
         self.settle_target();
     }
 
-    /// Follows the delay and the probes. Returns what a probe has proved.
-    fn follow_delay(&mut self, outcome: &Outcome, now: MediaTime) -> Option<f64> {
-        let most = self.most();
-        let path = &mut self.path;
-        path.acknowledged.add(outcome);
-        if path.trend.add(&outcome.received) {
-            path.queue = PathQueue::default();
-        }
-        path.queue.add(&outcome.received, now);
-        let result = path.probes.add(&outcome.received);
-        let is_standing = path.queue.is_standing(path.trend.usage() == Usage::Over, now);
-        let usage = if is_standing { Usage::Over } else { path.trend.usage() };
-        path.is_overused = usage == Usage::Over;
-        // A probe that proves less was a bad moment, or the queue of another flow.
-        let proved = result.filter(|bps| !path.is_overused && *bps > SUCCESS * path.rate.bps());
-        if let Some(bps) = proved {
-            path.rate.on_probe(bps.min(most), now);
-        } else if !outcome.received.is_empty() {
-            path.rate.update(&Conditions {
-                now,
-                usage,
-                acknowledged: path.acknowledged.bps(),
-                round_trip: self.round_trip.smoothed(),
-                most,
-            });
-        }
-        path.rate.set(path.rate.bps().clamp(self.bounds.0, self.bounds.1));
-        result
-    }
-
-    fn follow_loss(&mut self, outcome: &Outcome) {
-        let conditions = LossConditions {
-            delay_bps: self.path.rate.bps(),
-            acknowledged: self.path.acknowledged.bps(),
-            round_trip: self.round_trip.smoothed(),
-            is_application_limited: self.path.application.since().is_some(),
-        };
-        self.path.loss.update(outcome, &conditions);
-    }
-
-    fn decide_on_probes(&mut self, result: Option<f64>, now: MediaTime) {
-        let path = &self.path;
-        let is_short = path.queue.delay() <= SHORT_QUEUE;
-        let is_normal = !path.is_overused && path.trend.usage() == Usage::Normal;
-        self.probing.update(&ProbeConditions {
-            now,
-            target: self.target,
-            desired: self.desired,
-            result,
-            is_allowed: is_normal && !path.loss.is_testing(),
-            is_calm: is_normal && is_short,
-            has_recovered: path.trend.has_recovered(),
-            application_limited_since: path.application.since(),
-            was_application_limited: path.application.was_active(APPLICATION_MEMORY, now),
-        });
-    }
-
     fn follow_fallback(&mut self, now: MediaTime) {
         if self.uses_fallback() {
             let most = self.most().max(self.bounds.0);
@@ -337,7 +260,7 @@ impl BandwidthEstimator {
 
     fn blind_decay(&mut self, now: MediaTime) -> Option<f64> {
         let is_fallback = self.uses_fallback();
-        self.watch.decay(self.round_trip.smoothed(), now).filter(|_| !is_fallback)
+        self.watch.decay(self.path.round_trip.smoothed(), now).filter(|_| !is_fallback)
     }
 
     /// The rate above which nothing is gained: growth ends there.
@@ -358,7 +281,7 @@ impl BandwidthEstimator {
             LimitedBy::Demand
         } else if self.path.loss.bps().is_some() || self.uses_fallback() && loss > 0.02 {
             LimitedBy::Loss
-        } else if self.is_governed {
+        } else if self.ceiling.is_some() {
             LimitedBy::Ceiling
         } else {
             LimitedBy::Delay
@@ -373,22 +296,6 @@ impl BandwidthEstimator {
             Pacing::Ample
         } else {
             Pacing::Limited
-        }
-    }
-}
-
-impl Path {
-    fn new(bps: f64) -> Self {
-        Self {
-            history: SentHistory::default(),
-            trend: PathTrend::default(),
-            queue: PathQueue::default(),
-            acknowledged: AcknowledgedRate::default(),
-            rate: RateControl::new(bps),
-            loss: LossTest::default(),
-            application: ApplicationLimit::default(),
-            probes: ProbeResults::default(),
-            is_overused: false,
         }
     }
 }

@@ -2,8 +2,11 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{ClusterId, ProbeCluster, video_queue::VideoQueue};
-use crate::model::{Bitrate, MediaTime};
+use super::{
+    ClusterId, Content, PacingRate, PacketClass, ProbeCluster, Pushed, Release,
+    video_queue::VideoQueue,
+};
+use crate::model::MediaTime;
 
 /// Decides when each packet of one peer connection leaves.
 ///
@@ -31,86 +34,6 @@ pub struct Pacer<T> {
 pub(super) struct Queued<T> {
     pub(super) bytes: u32,
     pub(super) item: T,
-}
-
-/// The order in which packets leave.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum PacketClass {
-    /// Audio and RTCP. They leave at once.
-    Audio,
-    /// Audio that is sent again.
-    AudioRetransmission,
-    /// Video that is sent again.
-    VideoRetransmission,
-    /// Video.
-    Video(FramePart),
-}
-
-/// Where in a frame a video packet is. The pacer drops whole frames only.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum FramePart {
-    /// The first packet of a keyframe.
-    KeyframeStart,
-    /// The first packet of another frame.
-    FrameStart,
-    /// A further packet of the same frame.
-    Continuation,
-}
-
-/// What became of a packet that was pushed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[must_use = "a keyframe may have to be asked for"]
-pub enum Pushed {
-    /// It waits for its turn.
-    Queued,
-    /// It was dropped: its queue is full, or its frame cannot be decoded without frames that were
-    /// dropped.
-    Dropped,
-    /// Too much video was queued, so it was dropped with all frames up to the next keyframe. The
-    /// encoder must make one.
-    NeedsKeyframe,
-}
-
-/// How fast packets leave.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PacingRate {
-    /// The target of the estimator.
-    pub target: Bitrate,
-    /// How far above it packets leave.
-    pub pacing: Pacing,
-}
-
-/// How far above its target a peer sends while it sends.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Pacing {
-    /// 2.5 times the target: the path carries more than is sent.
-    Ample,
-    /// 1.5 times the target: a faster burst would fill the queue at the bottleneck.
-    Limited,
-    /// As `Limited`, one packet at a time: that queue overflows.
-    Shallow,
-}
-
-/// What leaves.
-#[derive(Debug)]
-pub struct Release<T> {
-    /// The packet, or a request for padding.
-    pub content: Content<T>,
-    /// The departure time for [`super::SentPacket::at`]. Packets that leave within a millisecond
-    /// have the same, so that the estimator sees a quantum as one group of packets.
-    pub at: MediaTime,
-    /// The probe that it belongs to.
-    pub cluster: Option<ClusterId>,
-}
-
-/// A packet, or a request for padding.
-#[derive(Debug)]
-pub enum Content<T> {
-    /// A packet that was pushed.
-    Packet(T),
-    /// A packet of padding is to be sent, of so many bytes on the wire. If it has another size,
-    /// tell it by [`Pacer::on_padding_sent`].
-    Padding(u32),
 }
 
 #[derive(Debug)]
@@ -141,9 +64,6 @@ struct Quantum {
 /// The most video that waits, counted at the target rate. A second of a full queue helps nobody:
 /// what comes out is late.
 const MAX_QUEUED_VIDEO: Duration = Duration::from_millis(350);
-
-/// The packets that leave together. `transport` sends so many in one system call.
-const QUANTUM_PACKETS: u32 = 3;
 
 /// How long a quantum takes further packets: those of one frame are pushed one after another.
 const QUANTUM_SPAN: Duration = Duration::from_millis(1);
@@ -316,25 +236,6 @@ impl<T> Pacer<T> {
             self.stamp = now;
         }
         self.stamp
-    }
-}
-
-impl PacingRate {
-    fn bps(self) -> f64 {
-        let factor = match self.pacing {
-            Pacing::Ample => 2.5,
-            Pacing::Limited | Pacing::Shallow => 1.5,
-        };
-        self.target.as_bps() as f64 * factor
-    }
-}
-
-impl Pacing {
-    const fn quantum_packets(self) -> u32 {
-        match self {
-            Self::Ample | Self::Limited => QUANTUM_PACKETS,
-            Self::Shallow => 1,
-        }
     }
 }
 

@@ -25,6 +25,8 @@ pub(super) struct Probing {
     /// When the rate fell by more than a third, and from where.
     drop: Option<(MediaTime, f64)>,
     has_demand_risen: bool,
+    /// The governor's limit of a probe's rate.
+    most: Option<f64>,
 }
 
 /// A probe that is to be sent.
@@ -93,7 +95,12 @@ impl Plan {
 impl Probing {
     /// Begins as at the start, with the next report.
     pub(super) fn restart(&mut self) {
-        *self = Self { last_id: self.last_id, ..Self::default() };
+        *self = Self { last_id: self.last_id, most: self.most, ..Self::default() };
+    }
+
+    /// Sets the most that a probe may look for.
+    pub(super) const fn set_most(&mut self, bps: Option<f64>) {
+        self.most = bps;
     }
 
     /// Notes that more is wanted than before, and than the target.
@@ -158,7 +165,7 @@ impl Probing {
     }
 
     fn plan(&mut self, plan: Plan, conditions: &ProbeConditions) {
-        let most = 2.0 * conditions.desired;
+        let most = (2.0 * conditions.desired).min(self.most.unwrap_or(f64::INFINITY));
         let is_followed = plan.is_followed && plan.bps < most;
         self.planned.push_back(Plan { bps: plan.bps.min(most), is_followed, ..plan });
     }

@@ -27,6 +27,8 @@ enum State {
 pub(super) struct Conditions {
     pub(super) now: MediaTime,
     pub(super) usage: Usage,
+    /// Whether the queue has been long for too long, which is an overuse without a trend.
+    pub(super) is_standing: bool,
     /// The rate that arrives, in bits per second.
     pub(super) acknowledged: Option<f64>,
     pub(super) round_trip: Duration,
@@ -84,14 +86,14 @@ impl RateControl {
         }
     }
 
-    /// A decrease shows in the delay after a round trip. Until then further signs of overuse are of
-    /// the same queue.
+    /// A change shows in the delay after a round trip: signs of overuse that come earlier are of what
+    /// was before, or of a moment only. A queue that stands is neither.
     fn on_overuse(&mut self, conditions: &Conditions) {
         let acknowledged = conditions.acknowledged.unwrap_or(self.bps);
         let patience =
             conditions.round_trip.clamp(Duration::from_millis(10), Duration::from_millis(200));
         let is_due = self.changed_at.is_none_or(|at| conditions.now.since(at) >= patience);
-        if is_due || acknowledged < 0.5 * self.bps {
+        if is_due || conditions.is_standing || acknowledged < 0.5 * self.bps {
             self.decrease(acknowledged, conditions.now);
         }
     }

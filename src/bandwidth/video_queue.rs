@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::pacer::{FramePart, Pushed, Queued};
+use super::{FramePart, Pushed, pacer::Queued};
 
 /// The queue of video packets. It drops whole frames, up to a keyframe.
 #[derive(Debug)]

@@ -1,4 +1,8 @@
 use super::*;
+use crate::{
+    bandwidth::{FramePart, Pacing},
+    model::Bitrate,
+};
 
 const RATE: PacingRate = PacingRate { target: Bitrate::from_kbps(1000), pacing: Pacing::Limited };
 const START: MediaTime = MediaTime::from_micros(7_000_000);

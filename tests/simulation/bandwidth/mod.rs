@@ -6,6 +6,7 @@
 mod capacity;
 mod faults;
 mod flow;
+mod governing;
 mod loss;
 mod network;
 mod sharing;
@@ -13,7 +14,7 @@ mod tcp;
 mod world;
 
 /// The runs of each case, unless `QUINTET_SEEDS` says otherwise. The bounds hold for most others.
-const SEEDS: u64 = 10;
+const SEEDS: u64 = 6;
 
 /// Runs a case with each seed.
 fn with_seeds(mut case: impl FnMut(u64)) {

@@ -120,8 +120,12 @@ fn a_flow_that_paused_gets_its_share_back() {
 #[test]
 fn nobody_starves_behind_a_standing_queue() {
     with_seeds(|seed| {
-        let flow =
-            |from: u32| FlowSetup { active: f64::from(from) * 0.5..90.0, ..FlowSetup::new(90.0) };
+        let delay = [20, 50, 50, 80];
+        let flow = |index: usize| FlowSetup {
+            active: index as f64 * 0.5..90.0,
+            return_delay: Duration::from_millis(2 * delay[index] - 20),
+            ..FlowSetup::new(90.0)
+        };
         let link = LinkSetup { delay: Duration::from_millis(20), ..LinkSetup::new(1.5e6) };
         let world = run(link, (0..4).map(flow).collect(), seed);
         let all = shares(&world, 20.0, 90.0);

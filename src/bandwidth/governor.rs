@@ -1,0 +1,206 @@
+//! The governor: one rate control for all peers behind the same way out of this machine.
+
+mod likeness;
+mod shares;
+mod token;
+mod uplink;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use self::{
+    shares::Rank,
+    uplink::{Signs, UplinkGroup},
+};
+pub use self::{
+    shares::{GovernedPeer, LayerCost, PriorityClass, Share},
+    token::ProbeToken,
+};
+use super::Estimate;
+use crate::model::{Bitrate, MediaTime};
+
+/// Couples the estimators of peers that share this machine's uplink (RFC 8699, section 5.3, the
+/// active form). `K` names a peer.
+///
+/// Estimators that compete at one bottleneck starve each other, and know no priorities. So the
+/// rates of these peers are one sum. Each report changes the sum by what it changed its own target
+/// by, and then every peer gets its share of the sum, whatever its own estimator would say: ten
+/// peers that see one overload reduce the sum by 15 %, not each its own rate and all of them
+/// together by far more.
+///
+/// Peers with bottlenecks of their own are left alone. It is pure: the owner calls
+/// [`Self::update`] each 100 ms, and after a report of an overuse.
+#[derive(Debug)]
+pub struct Governor<K> {
+    peers: BTreeMap<K, Peer>,
+    uplink: UplinkGroup<K>,
+    /// The sum of the members' targets, in bits per second.
+    sum: f64,
+    /// How many peers there have been: the order in which they came.
+    arrivals: u64,
+    /// Since when the members have wanted clearly less than the sum.
+    spare_since: Option<MediaTime>,
+}
+
+#[derive(Debug)]
+struct Peer {
+    setup: GovernedPeer,
+    rank: Rank,
+    /// What was reported last: the target, and the share that it started from.
+    reported: Option<(f64, Option<Bitrate>)>,
+    share: Option<Share>,
+    overused_at: Option<MediaTime>,
+    /// The part of its packets that are lost.
+    loss: f64,
+}
+
+/// Members that see an overload this long ago share it.
+const OVERUSE_MEMORY: Duration = Duration::from_secs(5);
+
+/// Whoever loses more beside a full queue shares that queue.
+const MUCH_LOSS: f64 = 0.05;
+
+/// A group that wants less than this part of its sum for so long is not limited by the uplink.
+const SPARE: f64 = 0.8;
+const SPARE_TIME: Duration = Duration::from_secs(10);
+
+/// The least that a member needs: audio.
+const LEAST_BPS: f64 = 80e3;
+
+impl<K: Ord + Copy> Default for Governor<K> {
+    fn default() -> Self {
+        Self {
+            peers: BTreeMap::new(),
+            uplink: UplinkGroup::default(),
+            sum: 0.0,
+            arrivals: 0,
+            spare_since: None,
+        }
+    }
+}
+
+impl<K: Ord + Copy> Governor<K> {
+    /// Adds a peer, or changes what it may get.
+    pub fn set_peer(&mut self, key: K, setup: GovernedPeer) {
+        let arrivals = &mut self.arrivals;
+        let peer = self.peers.entry(key).or_insert_with(|| {
+            *arrivals += 1;
+            let rank = Rank { is_behind: true, arrival: *arrivals };
+            Peer { setup, rank, reported: None, share: None, overused_at: None, loss: 0.0 }
+        });
+        peer.rank.is_behind = !setup.is_in_focus;
+        peer.setup = setup;
+    }
+
+    /// Removes a peer.
+    pub fn remove(&mut self, key: K) {
+        if let Some(peer) = self.peers.remove(&key) {
+            self.sum -= peer.share.map_or(0.0, |share| share.target.as_bps() as f64);
+        }
+        self.uplink.remove(key);
+    }
+
+    /// Notes what the estimator of a peer says.
+    pub fn on_estimate(&mut self, key: K, estimate: &Estimate, now: MediaTime) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        self.uplink.on_queue(key, estimate.queue);
+        if estimate.is_overused {
+            peer.overused_at = Some(now);
+        }
+        peer.loss = estimate.loss;
+        let target = estimate.target.as_bps() as f64;
+        let before = peer.reported.replace((target, estimate.ceiling));
+        let Some(ceiling) = estimate.ceiling.filter(|_| peer.share.is_some()) else { return };
+        // A share that has not reached the estimator yet is no change of its own.
+        let from = before
+            .filter(|(_, before)| *before == estimate.ceiling)
+            .map_or(ceiling.as_bps() as f64, |(target, _)| target);
+        self.sum += target - from;
+    }
+
+    /// Follows the time: who shares the uplink, and what each member gets. Returns the shares that
+    /// changed, and `None` for peers that have left the group.
+    pub fn update(&mut self, now: MediaTime) -> Vec<(K, Option<Share>)> {
+        let overused =
+            |peer: &Peer| peer.overused_at.is_some_and(|at| now.since(at) <= OVERUSE_MEMORY);
+        let keys = |is: &dyn Fn(&Peer) -> bool| {
+            self.peers.iter().filter(|(_, peer)| is(peer)).map(|(key, _)| *key).collect()
+        };
+        let signs =
+            Signs { overused: keys(&overused), lossy: keys(&|peer| peer.loss >= MUCH_LOSS) };
+        self.uplink.update(&signs, now);
+        if self.is_spare(now) {
+            self.uplink.dissolve();
+        }
+        let mut changed = self.follow_membership();
+        changed.extend(self.distribute());
+        changed
+    }
+
+    /// The share of a peer; `None` while it has a bottleneck of its own.
+    pub fn share(&self, key: K) -> Option<Share> {
+        self.peers.get(&key)?.share
+    }
+
+    /// Whether a peer may probe: one member probes for all, that with the largest share.
+    pub fn may_probe(&self, key: K) -> bool {
+        let shares = self.peers.iter().filter_map(|(key, peer)| Some((peer.share?.target, *key)));
+        let largest = shares.max_by_key(|(target, key)| (*target, std::cmp::Reverse(*key)));
+        self.share(key).is_none() || largest.is_some_and(|(_, prober)| prober == key)
+    }
+
+    /// Gives shares to new members, and takes them from those that left. Returns the latter.
+    fn follow_membership(&mut self) -> Vec<(K, Option<Share>)> {
+        let mut left = vec![];
+        for (key, peer) in &mut self.peers {
+            let is_member = self.uplink.contains(*key);
+            match (peer.share, peer.reported) {
+                (None, Some((target, _))) if is_member => {
+                    let target = Bitrate::from_bps(target as u64);
+                    peer.share = Some(Share { target, probe_limit: target, video: None });
+                    self.sum += target.as_bps() as f64;
+                }
+                (Some(share), _) if !is_member => {
+                    self.sum -= share.target.as_bps() as f64;
+                    peer.share = None;
+                    left.push((*key, None));
+                }
+                (None | Some(_), _) => {}
+            }
+        }
+        left
+    }
+
+    /// Divides the sum. Returns the shares that changed.
+    fn distribute(&mut self) -> Vec<(K, Option<Share>)> {
+        let members = self.peers.iter().filter(|(_, peer)| peer.share.is_some());
+        let members: Vec<_> = members.map(|(key, peer)| (*key, (peer.setup, peer.rank))).collect();
+        if members.is_empty() {
+            self.sum = 0.0;
+            return vec![];
+        }
+        self.sum = self.sum.max(members.len() as f64 * LEAST_BPS);
+        let setups: Vec<_> = members.iter().map(|(_, member)| *member).collect();
+        let mut changed = vec![];
+        for ((key, _), share) in members.into_iter().zip(shares::divide(&setups, self.sum)) {
+            let Some(peer) = self.peers.get_mut(&key) else { continue };
+            if peer.share.replace(share) != Some(share) {
+                changed.push((key, Some(share)));
+            }
+        }
+        changed
+    }
+
+    /// Whether the members have wanted clearly less than the sum for a while.
+    fn is_spare(&mut self, now: MediaTime) -> bool {
+        let members = self.peers.values().filter(|peer| peer.share.is_some());
+        let wanted: f64 = members.map(|peer| peer.setup.desired.as_bps() as f64).sum();
+        if wanted >= SPARE * self.sum {
+            self.spare_since = None;
+            return false;
+        }
+        now.since(*self.spare_since.get_or_insert(now)) >= SPARE_TIME
+    }
+}
+
+#[cfg(test)]
+mod tests;
