@@ -1,11 +1,11 @@
-//! Snapshot fixtures for tests.
+//! Snapshots and statistics for tests.
 
 use std::sync::Arc;
 
 use super::{
-    DeviceKind, DeviceState, Enabled, MediaTime, ParticipantId, ParticipantState,
-    ParticipantStatus, PeerId, PerSource, Role, SessionId, SessionKind, SessionLink, SessionState,
-    SessionStatus, Snapshot,
+    CandidatePairStats, DeviceKind, DeviceState, Enabled, InboundRtpStats, Media, MediaTime,
+    ParticipantId, ParticipantState, ParticipantStatus, PeerId, PerSource, Role, SessionId,
+    SessionKind, SessionLink, SessionState, SessionStatus, Snapshot,
 };
 
 /// A session id; panics if `text` is not one.
@@ -58,4 +58,53 @@ pub(crate) fn snapshot_with(device: DeviceKind, state: DeviceState) -> Snapshot 
     let mut snapshot = Snapshot::default();
     snapshot.devices[device] = state;
     snapshot
+}
+
+/// The statistics of a received stream of which nothing has arrived.
+pub(crate) fn inbound_rtp(kind: Media) -> InboundRtpStats {
+    InboundRtpStats {
+        id: "I1".to_owned(),
+        ssrc: 1,
+        kind,
+        transport_id: "T".to_owned(),
+        codec_id: "C".to_owned(),
+        remote_id: None,
+        track_identifier: None,
+        packets_received: 0,
+        bytes_received: 0,
+        header_bytes_received: 0,
+        retransmitted_packets_received: 0,
+        retransmitted_bytes_received: 0,
+        packets_lost: 0,
+        jitter: 0.0,
+        nack_count: 0,
+        pli_count: None,
+        fir_count: None,
+        playout: None,
+        mean_jitter_buffer_delay: None,
+        frames_per_second: None,
+        bitrate: None,
+    }
+}
+
+/// The statistics of a candidate pair that has just been selected.
+pub(crate) fn candidate_pair() -> CandidatePairStats {
+    CandidatePairStats {
+        id: "P0".to_owned(),
+        transport_id: "T".to_owned(),
+        local_candidate_id: "L0".to_owned(),
+        remote_candidate_id: "R0".to_owned(),
+        nominated: true,
+        packets_sent: 0,
+        packets_received: 0,
+        bytes_sent: 0,
+        bytes_received: 0,
+        requests_sent: 0,
+        responses_received: 0,
+        current_round_trip_time: None,
+        total_round_trip_time: 0.0,
+        available_outgoing_bitrate: 0,
+        bitrate_sent: None,
+        bitrate_received: None,
+    }
 }

@@ -1,6 +1,7 @@
 //! Values with units, and all plain data that crosses a module border. Names no clock, thread or
 //! socket.
 
+mod call_quality;
 mod channel;
 mod chat;
 mod command;
@@ -33,6 +34,7 @@ mod track;
 mod units;
 mod voice_processing;
 
+pub use call_quality::{CallQuality, QualityCause, QualityLevel, QualityMonitor, QualityProblem};
 pub use channel::{DataChannelKind, PerChannel};
 pub use chat::{ChatMessage, ChatText, MAX_CHAT_BYTES, MAX_TEXT_BYTES, TextError};
 pub use command::{Command, Departure, JoinTarget, MuteSwitch, OpenRequest};

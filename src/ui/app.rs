@@ -22,7 +22,7 @@ use super::{
     sessions::SessionsPanel,
     settings::{Settings, ThemeChoice},
     shortcuts::{Shortcut, ShortcutReader},
-    statistics::StatisticsPanel,
+    statistics::{StatisticsPanel, StatisticsReader},
     streams::StreamPanels,
     theme,
     view_state::until_next_second,
@@ -32,7 +32,7 @@ use crate::{
     media,
     model::{
         Command, Departure, DeviceKind, Event, JoinTarget, MediaTime, MuteSwitch, OpenRequest,
-        Role, SessionId, SessionKind, SessionState, SessionStatus, Snapshot,
+        QualityMonitor, Role, SessionId, SessionKind, SessionState, SessionStatus, Snapshot,
     },
     supervision::Panicked,
 };
@@ -72,6 +72,8 @@ pub(crate) struct App {
     session_saver: Option<SessionSaver>,
     shortcuts: ShortcutReader,
     statistics: StatisticsPanel,
+    statistics_reader: StatisticsReader,
+    call_quality: QualityMonitor,
     dialog: Option<Dialog>,
     /// The widget that had the focus when the dialog opened. It gets the focus back.
     focus_before_dialog: Option<egui::Id>,
@@ -111,6 +113,8 @@ impl App {
             session_saver: None,
             shortcuts: ShortcutReader::default(),
             statistics: StatisticsPanel::default(),
+            statistics_reader: StatisticsReader::default(),
+            call_quality: QualityMonitor::default(),
             dialog: None,
             focus_before_dialog: None,
             panels_resized: false,

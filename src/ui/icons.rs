@@ -50,6 +50,8 @@ pub(crate) enum Icon {
     Clock,
     /// Waves from a point: the connection.
     Wave,
+    /// Bars that rise from left to right, all but the first one empty: a poor connection.
+    Bars,
 }
 
 /// The state that an icon button shows.
@@ -156,6 +158,12 @@ impl Icon {
             Self::Clock => {
                 pen.circle(8.0, 8.0, 6.2);
                 pen.line(&[(8.0, 4.5), (8.0, 8.0), (11.0, 9.5)]);
+            }
+            Self::Bars => {
+                pen.rounded(1.5, 10.5, 4.5, 14.5, 0.5);
+                pen.line(&[(3.0, 11.0), (3.0, 14.0)]);
+                pen.rounded(6.5, 6.5, 9.5, 14.5, 0.5);
+                pen.rounded(11.5, 2.5, 14.5, 14.5, 0.5);
             }
             Self::Wave => {
                 pen.dot(8.0, 12.5, 1.4);

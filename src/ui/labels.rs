@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use super::bidi;
 use crate::model::{
-    DepartureStatus, EndReason, ErrorCode, FailureCode, HUB_PORT, HubEndpoint, HubOwner, HubUrl,
-    LinkError, Media, MediaTime, ParticipantState, ParticipantStatus, Role, SessionId, SessionKind,
-    SessionState, SessionStatus, Snapshot, Topology,
+    CallQuality, DepartureStatus, EndReason, ErrorCode, FailureCode, HUB_PORT, HubEndpoint,
+    HubOwner, HubUrl, LinkError, Media, MediaTime, ParticipantState, ParticipantStatus,
+    QualityCause, QualityProblem, Role, SessionId, SessionKind, SessionState, SessionStatus,
+    Snapshot, Topology,
 };
 
 /// The window's title. It is visible where the window itself is not, such as in a task bar.
@@ -75,6 +77,22 @@ pub(crate) const fn topology_hint(topology: Topology) -> &'static str {
         Topology::OneToMany => "Guests talk with you, not with each other.",
         Topology::ManyToMany => "Everyone sees and hears everyone.",
     }
+}
+
+/// What is poor about the media of a participant, and whose connection it is.
+pub(crate) fn poor_quality(name: &str, quality: CallQuality) -> String {
+    let name = bidi::isolated(name);
+    let what = match quality.problem {
+        QualityProblem::Audio => format!("The sound of {name} has gaps"),
+        QualityProblem::Video => format!("The picture of {name} stops again and again"),
+        QualityProblem::Delay => format!("{name} is heard and seen late"),
+    };
+    let whose = match quality.cause {
+        QualityCause::Path => "the connection between you is poor".to_owned(),
+        QualityCause::Theirs => format!("the connection of {name} is poor"),
+        QualityCause::Own => "your connection is poor".to_owned(),
+    };
+    format!("{what}: {whose}.")
 }
 
 /// The text for a device that is being opened.

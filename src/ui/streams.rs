@@ -23,8 +23,8 @@ use super::{
 use crate::{
     engine::TrackRef,
     model::{
-        DeviceKind, DeviceState, Media, MediaTime, ParticipantState, PerDevice, Role, SessionKind,
-        SessionState, SessionStatus, Snapshot,
+        CallQuality, DeviceKind, DeviceState, Media, MediaTime, ParticipantState, PerDevice,
+        QualityLevel, Role, SessionKind, SessionState, SessionStatus, Snapshot,
     },
 };
 
@@ -79,6 +79,7 @@ impl StreamPanels {
                 muted: !snapshot.enabled.sources.microphone,
                 camera_off: !snapshot.enabled.sources.camera,
                 note: note.as_deref(),
+                poor: None,
                 is_disconnected: false,
                 pinned: None,
             };
@@ -168,7 +169,10 @@ impl StreamPanels {
                 self.mark_visible(ui, rect, tile.track);
                 let pinned = self.pinned == Some(tile.track);
                 let (colour, _) = session_mark(tile.session_index);
-                if tile_of(tile, colour, pinned).ui(ui, rect, feeds).clicked() {
+                let session = &view.snapshot.sessions[tile.session_index].session;
+                let quality = view.call_quality.of(session, &tile.participant);
+                let tile = Tile { pinned: Some(pinned), ..tile_of(tile, colour, quality) };
+                if tile.ui(ui, rect, feeds).clicked() {
                     action = Some(Action::Pin(tile.track));
                 }
             }
@@ -292,7 +296,7 @@ fn without_device_button(ui: &mut Ui, device: DeviceKind) -> Option<Action> {
     ui.button(label).clicked().then(|| Action::UseDevice(device, "none".into()))
 }
 
-fn tile_of(tile: &RemoteTile, colour: Color32, pinned: bool) -> Tile<'_> {
+fn tile_of(tile: &RemoteTile, colour: Color32, quality: CallQuality) -> Tile<'_> {
     let note = match tile.state {
         ParticipantState::Live => None,
         ParticipantState::Connecting
@@ -301,9 +305,14 @@ fn tile_of(tile: &RemoteTile, colour: Color32, pinned: bool) -> Tile<'_> {
         | ParticipantState::Gone
         | ParticipantState::Left => Some(tile.state_label.as_str()),
     };
+    let poor = (note.is_none() && quality.level == QualityLevel::Poor)
+        .then(|| labels::poor_quality(&tile.name, quality));
     Tile {
         track: tile.track,
-        label: tile.label(),
+        label: match &poor {
+            Some(sentence) => format!("{}. {sentence}", tile.label()),
+            None => tile.label(),
+        },
         name: &tile.name,
         session_mark: Some((colour, session_card::kind_icon(tile.kind))),
         has_video: tile.has_video,
@@ -311,8 +320,9 @@ fn tile_of(tile: &RemoteTile, colour: Color32, pinned: bool) -> Tile<'_> {
         muted: tile.muted,
         camera_off: tile.camera_off,
         note,
+        poor,
         is_disconnected: tile.state == ParticipantState::Reconnecting,
-        pinned: Some(pinned),
+        pinned: None,
     }
 }
 

@@ -39,6 +39,8 @@ pub(crate) struct Tile<'a> {
     pub(crate) camera_off: bool,
     /// The text in the middle, such as the participant's state.
     pub(crate) note: Option<&'a str>,
+    /// A sentence that says what is poor about it, and whose connection it is.
+    pub(crate) poor: Option<String>,
     /// Whether the connection is lost at the moment.
     pub(crate) is_disconnected: bool,
     /// Whether it is pinned. `None` for a tile that cannot be pinned.
@@ -84,7 +86,10 @@ impl Tile<'_> {
             Stroke::new(1.0, palette.line)
         };
         painter.rect_stroke(rect, CORNER, ring, StrokeKind::Inside);
-        response
+        match &self.poor {
+            Some(sentence) => bidi::hover_text(response, sentence),
+            None => response,
+        }
     }
 
     /// Draws the video or the initials. Returns the note to draw on it.
@@ -158,6 +163,9 @@ impl Tile<'_> {
         } else if is_frozen {
             marks.push(Icon::Clock);
         }
+        if self.poor.is_some() {
+            marks.push(Icon::Bars);
+        }
         let mark_width = if self.session_mark.is_some() { 30.0 } else { 6.0 };
         let marks_width = 18.0 * marks.len() as f32;
         let has_wave = loudness > 0.0 && !self.muted && rect.width() >= 100.0;
@@ -181,7 +189,7 @@ impl Tile<'_> {
             let at = Pos2::new(end + 13.0 + 18.0 * index as f32, background.center().y);
             let mark_rect = Rect::from_center_size(at, Vec2::splat(12.0));
             icon.paint(painter, mark_rect, Palette::DARK.warn);
-            if icon != Icon::Clock {
+            if !matches!(icon, Icon::Clock | Icon::Bars) {
                 Icon::strike_through(painter, mark_rect, Palette::DARK.warn, Color32::BLACK);
             }
         }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::{colours::SessionColours, settings::Settings};
-use crate::model::{MediaTime, ParticipantState, PerDevice, SessionState, Snapshot};
+use crate::model::{
+    MediaTime, ParticipantState, PerDevice, QualityMonitor, SessionState, Snapshot,
+};
 
 /// The state that the panels draw.
 #[derive(Clone, Copy, Debug)]
@@ -12,6 +14,8 @@ pub(crate) struct ViewState<'a> {
     pub(crate) snapshot: &'a Snapshot,
     /// The sessions' colours.
     pub(crate) colours: &'a SessionColours,
+    /// How good the media of each participant are.
+    pub(crate) call_quality: &'a QualityMonitor,
     /// The user's settings.
     pub(crate) settings: &'a Settings,
     /// The time, on the engine's clock. Durations are shown relative to it.

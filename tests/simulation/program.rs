@@ -220,8 +220,8 @@ impl World {
             }
             Effect::SetPlayback { peer, playback } => self.check_playback(index, peer, playback),
             Effect::SetRemoteTracks { peer, tracks } => self.set_remote_tracks(index, peer, tracks),
-            // It affects only a figure of the statistics.
-            Effect::ExpectVideo { .. } => Ok(()),
+            // They affect only a figure of the statistics, and how the microphone sounds.
+            Effect::ExpectVideo { .. } | Effect::SetVoiceProcessing(_) => Ok(()),
             Effect::Demand(demand) => {
                 if std::mem::replace(&mut self.programs[index].demand, demand) == demand {
                     return error("repeats a demand");

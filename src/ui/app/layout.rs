@@ -29,12 +29,14 @@ impl App {
         let settings = self.settings.clone();
         let is_busy = !self.unsent.is_empty();
         let mut colours = std::mem::take(&mut self.colours);
+        let call_quality = std::mem::take(&mut self.call_quality);
         colours.update(&snapshot);
         let resume_offer = self.resumable.as_ref().map(ResumableSessions::label);
         let missing_devices = PerDevice::from_fn(|kind| self.devices.is_missing(kind, ui.ctx()));
         let view = ViewState {
             snapshot: &snapshot,
             colours: &colours,
+            call_quality: &call_quality,
             settings: &settings,
             now: self.now,
             missing_devices,
@@ -53,6 +55,7 @@ impl App {
             self.draw_all_panels(ui, view, &mut actions);
             self.save_panel_sizes(ui, settings.panels);
         }
+        self.call_quality = call_quality;
         self.colours = colours;
         actions
     }

@@ -1,34 +1,23 @@
 //! The statistics of all connections, in a window of their own inside the main one.
 
+mod reader;
 mod streams;
-
-use std::time::Duration;
 
 use eframe::egui::{
     self, Align2, CollapsingHeader, Color32, Context, Grid, Label, RichText, ScrollArea, Ui, Window,
 };
-use tokio::sync::oneshot;
 
+pub(crate) use self::reader::StatisticsReader;
 use self::streams::{StreamColumn, rows};
 use super::{
     action::Action,
     bidi, labels,
     theme::{GRID, Palette, SMALL},
 };
-use crate::{
-    engine::Handle,
-    model::{
-        CandidatePairStats, CandidateStats, CandidateType, IceTransportState, MediaSourceStats,
-        MediaTime, ParticipantStats, RtcRates, RtcStats, SessionStats, Snapshot, Stats,
-        TransportStats,
-    },
+use crate::model::{
+    CandidatePairStats, CandidateStats, CandidateType, IceTransportState, MediaSourceStats,
+    ParticipantStats, RtcStats, SessionStats, Snapshot, Stats, TransportStats,
 };
-
-/// How often the statistics are read while they are shown.
-const INTERVAL: Duration = Duration::from_secs(1);
-
-/// How soon to look again for a reply of the engine.
-const REPLY_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Height of a row of a table, in points.
 const ROW_HEIGHT: f32 = 20.0;
@@ -36,53 +25,28 @@ const ROW_HEIGHT: f32 = 20.0;
 /// With more participants than this, their tables are folded at first.
 const MAX_UNFOLDED: usize = 3;
 
-/// The statistics panel. It asks the engine for statistics only while it is shown.
+/// The statistics panel.
 #[derive(Default)]
 pub(crate) struct StatisticsPanel {
     is_open: bool,
-    /// When the engine was asked last.
-    asked_at: Option<MediaTime>,
-    reply: Option<oneshot::Receiver<Stats>>,
-    rates: RtcRates,
     stats: Option<Stats>,
 }
 
 impl StatisticsPanel {
     /// Shows the panel, or hides it if it is shown.
     pub(crate) fn toggle(&mut self) {
-        // The rates of an earlier time say nothing about this one.
-        *self = Self { is_open: !self.is_open, ..Self::default() };
+        // Figures of an earlier time say nothing about this one.
+        *self = Self { is_open: !self.is_open, stats: None };
     }
 
-    /// Asks the engine for statistics once a second while the panel is shown; never waits.
-    pub(crate) fn refresh(&mut self, ctx: &Context, handle: &Handle, now: MediaTime) {
-        if !self.is_open {
-            return;
-        }
-        if let Some(reply) = &mut self.reply {
-            match reply.try_recv() {
-                Ok(stats) => self.on_stats(stats, now),
-                Err(oneshot::error::TryRecvError::Empty) => {
-                    return ctx.request_repaint_after(REPLY_INTERVAL);
-                }
-                Err(oneshot::error::TryRecvError::Closed) => self.reply = None,
-            }
-        }
-        let wait =
-            self.asked_at.map_or(Duration::ZERO, |at| INTERVAL.saturating_sub(now.since(at)));
-        if !wait.is_zero() {
-            return ctx.request_repaint_after(wait);
-        }
-        self.asked_at = Some(now);
-        self.reply = handle.request_stats();
-        ctx.request_repaint_after(REPLY_INTERVAL);
+    /// Whether it is shown.
+    pub(crate) const fn is_open(&self) -> bool {
+        self.is_open
     }
 
     /// Shows these statistics from now on.
-    pub(super) fn on_stats(&mut self, mut stats: Stats, now: MediaTime) {
-        self.rates.update(&mut stats, now);
+    pub(crate) fn on_stats(&mut self, stats: Stats) {
         self.stats = Some(stats);
-        self.reply = None;
     }
 
     /// Draws the panel, if it is shown.

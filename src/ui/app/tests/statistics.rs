@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::model::{
-    CandidatePairStats, CandidateStats, CandidateType, DtlsTransportState, IceTransportState,
-    InboundRtpStats, JitterBufferStats, ParticipantStats, PlayoutStats, RtcStats, SessionStats,
-    Stats, TransportStats, VideoPlayoutStats,
+    AudioPlayoutStats, CandidatePairStats, CandidateStats, CandidateType, DtlsTransportState,
+    IceTransportState, InboundRtpStats, JitterBufferStats, ParticipantStats, PlayoutStats,
+    RtcStats, SessionStats, Stats, TransportStats, VideoPlayoutStats, fixtures,
 };
 
 /// The statistics of a call with one participant after that many seconds of received video.
@@ -107,6 +107,33 @@ fn video_after(seconds: u64) -> InboundRtpStats {
 }
 
 #[test]
+fn a_tile_says_what_is_poor_and_whose_connection_it_is() {
+    let snapshot = five_sessions();
+    let mut window = window(LARGE, snapshot.clone());
+    let sentence = "The sound of Guest 1 has gaps: the connection between you is poor.";
+    let is_told =
+        |window: &Harness<'_, Option<App>>| window.query_all_by_label_contains(sentence).count();
+    for second in 1..=10_u64 {
+        let audio = AudioPlayoutStats {
+            total_samples_received: 48_000 * second,
+            concealed_samples: 4_800 * second,
+            ..AudioPlayoutStats::default()
+        };
+        let audio = InboundRtpStats {
+            packets_received: 45 * second,
+            packets_lost: 5 * second as i64,
+            playout: Some(PlayoutStats::Audio(audio)),
+            ..fixtures::inbound_rtp(Media::Audio)
+        };
+        let mut stats = stats_after(&snapshot, 0);
+        stats.sessions[0].participants[0].rtc = vec![RtcStats::InboundRtp(Box::new(audio))];
+        app(&mut window).show_stats(stats, MediaTime::from_micros(second * 1_000_000));
+        window.run();
+        assert_eq!(is_told(&window), usize::from(second > 2), "after {second} s");
+    }
+}
+
+#[test]
 fn the_statistics_panel_shows_rates_losses_and_delays_of_each_stream_and_closes() {
     let snapshot = five_sessions();
     let mut window = window(LARGE, snapshot.clone());
@@ -115,7 +142,7 @@ fn the_statistics_panel_shows_rates_losses_and_delays_of_each_stream_and_closes(
     window.get_by_label("Measuring …");
     for seconds in [10, 12] {
         let now = MediaTime::from_micros(seconds * 1_000_000);
-        app(&mut window).statistics.on_stats(stats_after(&snapshot, seconds), now);
+        app(&mut window).show_stats(stats_after(&snapshot, seconds), now);
     }
     window.run();
     for text in [
