@@ -107,6 +107,8 @@ async fn opened(
                 | Event::Access { .. }
                 | Event::FirstFrame { .. }
                 | Event::LeftOut { .. }
+                | Event::MicrophoneSilent
+                | Event::SpeakingWhileMuted
                 | Event::MessageReceived { .. }
                 | Event::MessageSent { .. }
                 | Event::Undelivered { .. },

@@ -9,6 +9,7 @@ mod detached;
 #[cfg(any(fuzzing, test))]
 pub mod fuzz;
 mod microphone;
+mod microphone_watch;
 mod noise_pattern;
 mod pattern;
 mod pixels;
@@ -22,6 +23,7 @@ mod wav;
 mod y4m;
 
 pub use audio::{AudioCapture, check_microphone, microphones};
+pub use microphone_watch::MicrophoneWatch;
 pub use noise_pattern::NoisePattern;
 pub use pixels::{PixelConverter, PixelError, PixelFormat};
 pub use source::Notify;

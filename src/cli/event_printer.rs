@@ -108,6 +108,8 @@ impl EventPrinter {
             | Event::Access { .. }
             | Event::FirstFrame { .. }
             | Event::LeftOut { .. }
+            | Event::MicrophoneSilent
+            | Event::SpeakingWhileMuted
             | Event::MessageReceived { .. }
             | Event::MessageSent { .. }
             | Event::Undelivered { .. }
@@ -192,6 +194,10 @@ impl EventPrinter {
             }
             Event::LeftOut { session, name, media, has_rest, .. } => {
                 format!("note        {}", wording::left_out(name, session, *media, *has_rest))
+            }
+            Event::MicrophoneSilent => format!("note        {}", wording::MICROPHONE_SILENT),
+            Event::SpeakingWhileMuted => {
+                format!("note        {}", wording::SPEAKING_WHILE_MUTED)
             }
             Event::Failed(failure) => format!("error       {}", failure_message(failure)),
             Event::Ended { session, reason } => {
@@ -336,6 +342,12 @@ fn as_json(event: &Event) -> Value {
             "event": "left-out", "session": session, "participant": participant,
             "media": media, "message": wording::left_out(name, session, *media, *has_rest),
         }),
+        Event::MicrophoneSilent => {
+            json!({"event": "microphone-silent", "message": wording::MICROPHONE_SILENT})
+        }
+        Event::SpeakingWhileMuted => {
+            json!({"event": "speaking-while-muted", "message": wording::SPEAKING_WHILE_MUTED})
+        }
         Event::Failed(failure) => {
             let mut value = json!({
                 "event": "error", "code": failure.code().name(), "message": failure_message(failure),

@@ -321,6 +321,8 @@ impl HeadlessRun {
             | Event::Access { .. }
             | Event::FirstFrame { .. }
             | Event::LeftOut { .. }
+            | Event::MicrophoneSilent
+            | Event::SpeakingWhileMuted
             | Event::MessageReceived { .. }
             | Event::MessageSent { .. }
             | Event::Undelivered { .. } => {}

@@ -14,12 +14,13 @@ use super::{
     hubs::{HubIdentity, Hubs},
     input::{HubEvent, HubRef, Input},
     lookup::{OpenOptions, SessionRequest},
+    microphone::Microphone,
     session::Session,
 };
 use crate::model::{
     ChatText, Command, DeviceKind, DeviceState, Enabled, ErrorCode, Failure, FailureCause,
-    HubFailure, HubUrl, JoinTarget, MediaTime, OpenRequest, ParticipantId, PeerEvent, PeerId,
-    PerDevice, PerSource, SessionFailure, SessionId, Snapshot, VoiceProcessing,
+    HubFailure, HubUrl, JoinTarget, MediaTime, MicrophoneActivity, OpenRequest, ParticipantId,
+    PeerEvent, PeerId, PerDevice, PerSource, SessionFailure, SessionId, Snapshot,
 };
 
 use departure::PendingDeparture;
@@ -41,7 +42,7 @@ pub struct Conference {
     /// The sources that have not failed.
     working: PerSource<bool>,
     devices: PerDevice<DeviceState>,
-    voice_processing: VoiceProcessing,
+    microphone: Microphone,
     departure: Option<PendingDeparture>,
     /// The switches and sources for which the sessions were last settled. If they change, all are
     /// settled.
@@ -62,7 +63,7 @@ impl Default for Conference {
             available: PerSource::ALL,
             working: PerSource::ALL,
             devices: PerDevice::default(),
-            voice_processing: VoiceProcessing::default(),
+            microphone: Microphone::default(),
             departure: None,
             settled_for: None,
             snapshot: Arc::default(),
@@ -86,6 +87,9 @@ impl Conference {
             Input::Hub(hub, event) => self.handle_hub_event(&hub, event),
             Input::Peer(peer, event) => self.handle_peer_event(peer, event),
             Input::Device(kind, state) => self.handle_device_state(kind, state),
+            Input::MicrophoneActivity(activity) => {
+                self.microphone.set_activity(activity, &mut self.effects);
+            }
             Input::SourcesAvailable(available) => self.available = available,
             Input::Preview(sources) => self.demand.set_preview(sources),
         }
@@ -169,7 +173,7 @@ impl Conference {
             Command::SendMessage { session, text } => self.send_message(&session, text),
             Command::Rename { name } => self.hubs.rename(name, &mut self.effects),
             Command::SetVoiceProcessing(chosen) => {
-                self.voice_processing = chosen;
+                self.microphone.processing = chosen;
                 self.effects.push(Effect::SetVoiceProcessing(chosen));
             }
             Command::SetEnabled { session: Some(session), switch, enabled } => {
@@ -344,6 +348,9 @@ impl Conference {
             && state != DeviceState::Opening
         {
             self.working[source] = !matches!(state, DeviceState::Failed { .. });
+        }
+        if kind == DeviceKind::MICROPHONE && *device != state {
+            self.microphone.set_activity(MicrophoneActivity::default(), &mut self.effects);
         }
         *device = state;
     }

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::hub_news::HubNews;
 use crate::model::{
-    Command, DeviceKind, DeviceState, HubEndpoint, HubUrl, Instance, ParticipantId, PeerEvent,
-    PeerId, PerSource,
+    Command, DeviceKind, DeviceState, HubEndpoint, HubUrl, Instance, MicrophoneActivity,
+    ParticipantId, PeerEvent, PeerId, PerSource,
 };
 
 /// An input of the core.
@@ -20,6 +20,8 @@ pub enum Input {
     Peer(PeerId, PeerEvent),
     /// The state of a source or of the speaker changed.
     Device(DeviceKind, DeviceState),
+    /// What is heard at the microphone changed. It holds until the microphone's state changes.
+    MicrophoneActivity(MicrophoneActivity),
     /// Which sources exist. Replaces the previous report; until the first report, all exist.
     SourcesAvailable(PerSource<bool>),
     /// Which local sources are displayed here (the video, the level), independent of the peer connections. Replaces the

@@ -13,6 +13,8 @@ pub(super) struct MediaUse {
     pub(super) delivers: PerSource<bool>,
     /// Whether they may receive audio.
     pub(super) receives_audio: bool,
+    /// Whether a remote peer hears us as soon as no switch mutes our microphone.
+    pub(super) may_send_audio: bool,
 }
 
 /// How many peer connections use what.
@@ -21,6 +23,7 @@ pub(super) struct MediaUseCounts {
     sends: PerSource<usize>,
     delivers: PerSource<usize>,
     receives_audio: usize,
+    may_send_audio: usize,
 }
 
 impl MediaUse {
@@ -28,7 +31,8 @@ impl MediaUse {
     pub(super) fn of(peer: &Peer, is_live: bool) -> Self {
         let sends = peer.sending();
         let delivers = if is_live { sends } else { PerSource::NONE };
-        Self { sends, delivers, receives_audio: peer.receives_audio() }
+        let may_send_audio = is_live && peer.may_send_audio();
+        Self { sends, delivers, receives_audio: peer.receives_audio(), may_send_audio }
     }
 }
 
@@ -40,6 +44,7 @@ impl MediaUseCounts {
             replace(&mut self.delivers[source], before.delivers[source], after.delivers[source]);
         }
         replace(&mut self.receives_audio, before.receives_audio, after.receives_audio);
+        replace(&mut self.may_send_audio, before.may_send_audio, after.may_send_audio);
     }
 
     /// What at least one connection uses.
@@ -48,6 +53,7 @@ impl MediaUseCounts {
             sends: self.sends.map(|count| count > 0),
             delivers: self.delivers.map(|count| count > 0),
             receives_audio: self.receives_audio > 0,
+            may_send_audio: self.may_send_audio > 0,
         }
     }
 }

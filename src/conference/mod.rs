@@ -20,6 +20,7 @@ mod input;
 mod lookup;
 mod media_use;
 mod membership;
+mod microphone;
 mod negotiation;
 mod participant;
 mod peer;

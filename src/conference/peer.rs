@@ -194,6 +194,11 @@ impl Peer {
         self.media.receives().microphone
     }
 
+    /// Whether the remote peer hears us if no switch mutes our microphone.
+    pub(super) fn may_send_audio(&self) -> bool {
+        self.enabled_sources(PerSource::ALL).microphone
+    }
+
     /// Makes an offer, as soon as that is legal.
     pub(super) fn offer(
         &mut self,

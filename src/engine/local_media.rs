@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     audio::linear_level,
-    capture::{AudioCapture, SourceSpec, VideoCapture, VoiceStage},
+    capture::{AudioCapture, MicrophoneWatch, SourceSpec, VideoCapture, VoiceStage},
     conference::Input,
     encode::{AudioEncoder, EncodeError, VideoEncoder},
     files::SourceClaim,
@@ -24,8 +24,8 @@ use crate::{
         TrackSinks, VideoFrame,
     },
     model::{
-        Counts, DeviceKind, DeviceState, Media, MediaSourceStats, PeerId, PerSource, RtcStats,
-        Source, VoiceProcessing,
+        Counts, DeviceKind, DeviceState, Media, MediaSourceStats, MicrophoneActivity, PeerId,
+        PerSource, RtcStats, Source, VoiceProcessing,
     },
 };
 
@@ -229,13 +229,27 @@ impl LocalMedia {
             let spec = self.microphone_spec.clone();
             let chosen = self.voice_processing.subscribe();
             let mut stage = VoiceStage::new(&spec, chosen, self.far_end.clone());
+            let mut watch = MicrophoneWatch::new(spec.is_microphone(), self.activity_callback());
             let opened = self.microphone.open(move || {
                 let mut encoder = take_encoder()?;
-                let sink = move |block: &AudioBlock| encoder.encode(&stage.process(block));
+                let sink = move |block: &AudioBlock| {
+                    let processed = stage.process(block);
+                    watch.push(block, &processed);
+                    encoder.encode(&processed);
+                };
                 Some(AudioCapture::start(&spec, Box::new(sink), notify))
             });
             self.report_unopened(DeviceKind::MICROPHONE, opened);
         }
+    }
+
+    /// Returns a callback that tells the core what is heard at the microphone. A change that does
+    /// not fit into the engine's queue is lost, as the next one corrects it.
+    fn activity_callback(&self) -> Box<dyn Fn(MicrophoneActivity) + Send> {
+        let events = self.events.clone();
+        Box::new(move |activity| {
+            let _ = events.try_send(EngineEvent::Core(Input::MicrophoneActivity(activity)));
+        })
     }
 
     /// Reports a device as failed if the thread that opens it could not be started.

@@ -110,6 +110,8 @@ impl StatsCollector {
             | Event::Access { .. }
             | Event::FirstFrame { .. }
             | Event::LeftOut { .. }
+            | Event::MicrophoneSilent
+            | Event::SpeakingWhileMuted
             | Event::MessageReceived { .. }
             | Event::MessageSent { .. }
             | Event::Undelivered { .. }

@@ -150,6 +150,11 @@ pub enum Event {
         /// Whether other media flow.
         has_rest: bool,
     },
+    /// The microphone has given nothing but digital silence for five seconds.
+    MicrophoneSilent,
+    /// The user speaks, and somebody would hear it, but a switch mutes the microphone everywhere.
+    /// Announced once for each mute.
+    SpeakingWhileMuted,
     /// Something failed.
     Failed(Failure),
     /// A session ended for us.

@@ -28,6 +28,8 @@ pub struct Snapshot {
     pub devices: PerDevice<DeviceState>,
     /// What is done to the sound of the microphone.
     pub voice_processing: VoiceProcessing,
+    /// Whether the microphone gives nothing but digital silence.
+    pub is_microphone_silent: bool,
 }
 
 impl Snapshot {

@@ -37,6 +37,16 @@ impl VoiceProcessing {
     };
 }
 
+/// What is heard at the microphone, before any mute.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct MicrophoneActivity {
+    /// Whether it has given nothing but digital silence for some seconds.
+    pub is_silent: bool,
+    /// Whether somebody speaks.
+    pub is_speaking: bool,
+}
+
 /// A choice for this run of each kind of processing, where there is one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct VoiceChoice {

@@ -23,6 +23,7 @@ use super::{
 use crate::{
     engine::TrackRef,
     model::{Command, DeviceKind, DeviceState, Processing, Snapshot, VoiceProcessing},
+    wording,
 };
 
 /// Height of the bar, in points.
@@ -206,6 +207,9 @@ fn live_view(
         DeviceState::Failed { message } => labels::sentence(message),
         DeviceState::Opening => labels::starting(&devices::display_name(device, view.settings)),
         DeviceState::Running => match device {
+            DeviceKind::MICROPHONE if view.snapshot.is_microphone_silent => {
+                labels::sentence(wording::MICROPHONE_SILENT)
+            }
             DeviceKind::MICROPHONE => "Your level".to_owned(),
             DeviceKind::CAMERA => "What your camera sees".to_owned(),
             DeviceKind::Speaker => "In use".to_owned(),
@@ -213,7 +217,8 @@ fn live_view(
         DeviceState::Idle => "Not in use".to_owned(),
     };
     let palette = Palette::of(ui);
-    let is_bad = matches!(state, DeviceState::Failed { .. });
+    let is_silent = device == DeviceKind::MICROPHONE && view.snapshot.is_microphone_silent;
+    let is_bad = is_silent || matches!(state, DeviceState::Failed { .. });
     let colour = if is_bad { palette.warn } else { palette.muted };
     // Menus justify their content, which would stretch the spaces between words.
     let text = Label::new(RichText::new(text).font(SMALL).color(colour)).wrap();

@@ -142,6 +142,12 @@ impl Notices {
                 );
                 self.toast(text, Some(session), now);
             }
+            Event::MicrophoneSilent => {
+                self.toast(labels::sentence(wording::MICROPHONE_SILENT), None, now);
+            }
+            Event::SpeakingWhileMuted => {
+                self.toast(labels::sentence(wording::SPEAKING_WHILE_MUTED), None, now);
+            }
             // The session cards show the state of their hub. Only its return is news.
             Event::HubRestored { .. } => self.toast("The hub is back".to_owned(), None, now),
             Event::HubLost { .. }
@@ -378,6 +384,8 @@ fn is_about_departing_session(event: &Event, snapshot: &Snapshot) -> bool {
         | Event::FirstFrame { .. }
         | Event::MessageSent { .. }
         | Event::LeftOut { .. }
+        | Event::MicrophoneSilent
+        | Event::SpeakingWhileMuted
         | Event::Undelivered { .. } => false,
     }
 }

@@ -9,6 +9,13 @@ use crate::model::{
     HubUrl, Media, MediaSet, SessionFailure, SessionId, SessionKind,
 };
 
+/// The microphone gives nothing but digital silence.
+pub const MICROPHONE_SILENT: &str =
+    "your microphone is silent; turn it on, or pick another microphone";
+
+/// Somebody speaks, and every switch that matters mutes the microphone.
+pub const SPEAKING_WHILE_MUTED: &str = "you are muted; nobody hears you";
+
 /// The sentence for a failure.
 pub fn failure(failure: &Failure) -> String {
     let session = failure.session.as_ref().map_or("", SessionId::as_str);

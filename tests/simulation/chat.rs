@@ -90,6 +90,8 @@ impl World {
             | Event::Waiting { .. }
             | Event::Joined { .. }
             | Event::LeftOut { .. }
+            | Event::MicrophoneSilent
+            | Event::SpeakingWhileMuted
             | Event::Renamed { .. }
             | Event::Access { .. }
             | Event::FirstFrame { .. } => Ok(()),

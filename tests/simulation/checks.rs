@@ -106,7 +106,11 @@ pub(crate) fn may_close(cause: Option<&Input>) -> bool {
             | HubEvent::Guests { .. },
         ))
         | Some(
-            Input::Peer(..) | Input::Device(..) | Input::SourcesAvailable(_) | Input::Preview(_),
+            Input::Peer(..)
+            | Input::Device(..)
+            | Input::MicrophoneActivity(_)
+            | Input::SourcesAvailable(_)
+            | Input::Preview(_),
         )
         | None => false,
     }

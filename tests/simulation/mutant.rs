@@ -152,6 +152,7 @@ impl Shim {
             | Input::Hub(..)
             | Input::Peer(..)
             | Input::Device(..)
+            | Input::MicrophoneActivity(_)
             | Input::SourcesAvailable(_)
             | Input::Preview(_) => is_heard.then_some(input),
         }

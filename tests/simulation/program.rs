@@ -437,6 +437,8 @@ impl World {
             | Event::Access { .. }
             | Event::FirstFrame { .. }
             | Event::LeftOut { .. }
+            | Event::MicrophoneSilent
+            | Event::SpeakingWhileMuted
             | Event::MessageReceived { .. }
             | Event::MessageSent { .. }
             | Event::Undelivered { .. } => {}

@@ -43,6 +43,9 @@ impl Conference {
         let used: BTreeSet<_> = self.sessions.iter().flat_map(Session::hubs).collect();
         self.hubs.settle(&used, self.now, &mut self.effects);
         let uses = self.sessions.iter().map(Session::media_use);
+        let hears = uses.clone().any(|one| one.may_send_audio);
+        let is_heard = uses.clone().any(|one| one.sends.microphone);
+        self.microphone.settle(hears && !is_heard, &mut self.effects);
         self.demand.settle(uses, self.now, &mut self.effects);
         self.update_snapshot();
     }
@@ -73,7 +76,8 @@ impl Conference {
                 .map(|departure| departure.status(departing.filter_map(&status).collect())),
             enabled: self.enabled,
             devices: self.devices.clone(),
-            voice_processing: self.voice_processing,
+            voice_processing: self.microphone.processing,
+            is_microphone_silent: self.microphone.is_silent(),
         }
     }
 
@@ -117,4 +121,5 @@ fn is_same_snapshot(next: &Snapshot, last: &Snapshot) -> bool {
         && departing(next) == departing(last)
         && (next.enabled, &next.devices, &next.hubs) == (last.enabled, &last.devices, &last.hubs)
         && next.voice_processing == last.voice_processing
+        && next.is_microphone_silent == last.is_microphone_silent
 }

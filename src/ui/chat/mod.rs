@@ -97,6 +97,8 @@ impl Chats {
             | Event::Access { .. }
             | Event::FirstFrame { .. }
             | Event::LeftOut { .. }
+            | Event::MicrophoneSilent
+            | Event::SpeakingWhileMuted
             | Event::Failed(_)
             | Event::Ended { .. } => return,
         };

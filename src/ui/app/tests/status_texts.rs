@@ -226,6 +226,26 @@ fn the_sound_of_a_microphone_is_processed_as_the_menu_says_and_a_tone_has_no_swi
 }
 
 #[test]
+fn a_silent_microphone_and_speech_while_muted_are_told_and_the_menu_says_why_the_level_is_flat() {
+    let mut snapshot = snapshot_with(DeviceKind::MICROPHONE, DeviceState::Running);
+    snapshot.is_microphone_silent = true;
+    let mut window = window(LARGE, snapshot);
+    let silent = "Your microphone is silent. Turn it on, or pick another microphone.";
+    assert!(window.query_by_label(silent).is_none());
+    for (event, text) in [
+        (Event::MicrophoneSilent, silent),
+        (Event::SpeakingWhileMuted, "You are muted. Nobody hears you."),
+    ] {
+        app(&mut window).on_event(&event, 0.0);
+        window.run_steps(2);
+        assert!(window.query_by_label(text).is_some(), "{text}");
+    }
+    click(&mut window, "Choose microphone");
+    assert_eq!(window.query_all_by_label(silent).count(), 2, "the notice and the menu");
+    assert!(window.query_by_label("Your level").is_none());
+}
+
+#[test]
 fn the_title_shows_on_air_while_a_session_is_sent_to() {
     let kind = SessionKind::FIVE[0];
     let mut window = window(LARGE, Snapshot::default());
