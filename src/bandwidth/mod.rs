@@ -38,3 +38,6 @@ pub use governor::{GovernedPeer, Governor, LayerCost, PriorityClass, ProbeToken,
 pub use pacer::Pacer;
 pub use pacing::{Content, FramePart, Pacing, PacingRate, PacketClass, Pushed, Release};
 pub use packets::{ClusterId, FeedbackReport, PacketKind, PacketResult, ProbeCluster, SentPacket};
+
+#[cfg(test)]
+mod tests;
