@@ -74,8 +74,9 @@ pub struct VideoStats {
     pub width: u32,
     /// The height of the newest frame, in pixels.
     pub height: u32,
-    /// Milliseconds without a new frame, beyond 200 ms after a frame and one second before the
-    /// first. Counting goes on while the video is frozen. Time in which the camera is off, or in
+    /// Milliseconds for which frames were shown that were shown far longer than others (by the
+    /// definition of `totalFreezesDuration` in W3C webrtc-stats), and, beyond one second, the wait
+    /// for the first. Counting goes on while the video is frozen. Time in which the camera is off, or in
     /// which nothing displays the video, does not count.
     pub frozen_ms: u64,
     /// The delay from capture to the decoded frame, read from the timecode burnt into the test

@@ -7,28 +7,49 @@ use crate::model::MediaTime;
 
 /// Maps the RTP timestamps of one video stream to the playout times of its frames.
 ///
-/// The playout delay is the 90th percentile of the arrival delay, relative to the fastest frame, so
-/// that most frames arrive in time to be shown at even intervals. Below
+/// The playout delay is at least the 90th percentile of the arrival delay, relative to the fastest
+/// frame, so that most frames arrive in time to be shown at even intervals. It rises at once to the
+/// delay of a later frame, such as one that waited for a packet to be sent again: otherwise those
+/// behind it would be shown in a burst. Two seconds later it begins to fall. Below
 /// [`PlayoutClock::IMPERCEPTIBLE_JITTER`] each frame is shown on arrival.
 #[derive(Debug)]
 pub(crate) struct PlayoutClock {
     delay: ArrivalDelay,
+    /// The delay of the latest frames that were late, and when the last of them arrived.
+    late: Duration,
+    late_at: MediaTime,
     timestamps: Unwrapper,
+    /// When the last frame arrived and when it is shown.
+    last_arrival: MediaTime,
     last: MediaTime,
 }
 
 impl PlayoutClock {
+    /// How long the playout delay stays after a late frame.
+    const HOLD: Duration = Duration::from_secs(2);
+
+    /// A frame counts as late if that much less would have been too little.
+    const LATE_MARGIN: Duration = Duration::from_millis(10);
+
+    /// The part of the passing time by which the playout delay then falls: 50 ms a second, which is
+    /// not visible.
+    const FALL: u32 = 20;
+
     /// Jitter up to this is not visible: a screen shows a frame up to one refresh (17 ms at 60 Hz)
     /// late anyway.
     pub(crate) const IMPERCEPTIBLE_JITTER: Duration = Duration::from_millis(17);
 
-    /// The maximum playout delay. Beyond it, uneven playout is better than more latency.
-    pub(crate) const MAX_DELAY: Duration = Duration::from_millis(200);
+    /// The maximum playout delay: a lost packet is sent again over a path of 150 ms within it. Beyond
+    /// it, uneven playout is better than more latency.
+    pub(crate) const MAX_DELAY: Duration = Duration::from_millis(400);
 
     pub(crate) fn new() -> Self {
         Self {
             delay: ArrivalDelay::new(90_000),
+            late: Duration::ZERO,
+            late_at: MediaTime::default(),
             timestamps: Unwrapper::of_32_bits(),
+            last_arrival: MediaTime::default(),
             last: MediaTime::default(),
         }
     }
@@ -37,8 +58,9 @@ impl PlayoutClock {
     /// before `arrival`, at most [`Self::MAX_DELAY`] after it, and not before the previous frame.
     pub(crate) fn due(&mut self, timestamp: u32, arrival: MediaTime) -> MediaTime {
         let stamp = self.timestamps.unwrap(timestamp);
-        self.delay.record(stamp, arrival);
-        let delay = self.delay.quantile(0.9).min(Self::MAX_DELAY);
+        let late = self.delay.record(stamp, arrival).min(Self::MAX_DELAY);
+        self.follow(late, arrival);
+        let delay = self.delay.quantile(0.9).min(Self::MAX_DELAY).max(self.late);
         let even = match self.delay.earliest_arrival(stamp) {
             Some(earliest) if delay > Self::IMPERCEPTIBLE_JITTER => earliest + delay,
             _ => arrival,
@@ -46,6 +68,17 @@ impl PlayoutClock {
         let latest = arrival + Self::MAX_DELAY;
         self.last = even.clamp(arrival, latest).max(self.last).min(latest);
         self.last
+    }
+
+    /// Follows the delay of late frames up at once, and down slowly.
+    fn follow(&mut self, late: Duration, arrival: MediaTime) {
+        let falls_from = (self.late_at + Self::HOLD).max(self.last_arrival);
+        self.late = self.late.saturating_sub(arrival.since(falls_from) / Self::FALL);
+        if late + Self::LATE_MARGIN >= self.late {
+            self.late_at = arrival;
+        }
+        self.late = self.late.max(late);
+        self.last_arrival = self.last_arrival.max(arrival);
     }
 }
 
@@ -172,6 +205,23 @@ mod tests {
         assert!(even * 10 >= gaps.len() * 7, "{gaps:?}");
         let held = due[499].since(at(1000 + 499 * 40));
         assert!(held >= Duration::from_millis(40) && held <= Duration::from_millis(62), "{held:?}");
+    }
+
+    #[test]
+    fn after_a_late_frame_the_others_keep_their_distance_and_the_delay_falls_later() {
+        let mut clock = PlayoutClock::new();
+        let mut shown = vec![];
+        for n in 0..400_u64 {
+            // Frame 50 waits for a packet, and those after it with it.
+            let arrival = if n == 50 { at(1000 + n * 40 + 110) } else { at(1000 + n * 40) };
+            shown.push(clock.due((n * 3600) as u32, arrival));
+        }
+        let gap = |n: usize| shown[n].since(shown[n - 1]).as_millis();
+        assert_eq!((gap(50), gap(51), gap(60), gap(95)), (150, 40, 40, 40));
+        let held = |n: usize| shown[n].since(at(1000 + n as u64 * 40)).as_millis();
+        assert_eq!((held(60), held(99)), (110, 110));
+        assert_eq!((gap(110), held(127)), (38, 61));
+        assert_eq!(held(399), 0);
     }
 
     #[test]

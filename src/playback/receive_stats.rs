@@ -1,6 +1,6 @@
 //! The receive statistics of a video stream.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use crate::{
     media::BurntInTimecode,
@@ -20,6 +20,7 @@ pub(super) struct VideoReceiveStats {
     freezes: u64,
     jitter_buffer: JitterBufferDelay,
     awaited_frame: Option<FrameWait>,
+    durations: FrameDurations,
     /// Whether the sender has signalled that it sends no video.
     is_video_off: bool,
     /// Whether nothing is decoded and shown here.
@@ -34,19 +35,46 @@ struct FrameWait {
     since: MediaTime,
     /// A longer wait counts as a freeze.
     timeout: Duration,
+    /// The first part of the wait, which does not count.
+    grace: Duration,
 }
 
 impl FrameWait {
     /// How much of the wait at `now` counts as a freeze.
-    fn overdue(self, now: MediaTime) -> Duration {
-        now.since(self.since).saturating_sub(self.timeout)
+    fn freeze(self, now: MediaTime) -> Duration {
+        let wait = now.since(self.since);
+        if wait > self.timeout { wait.saturating_sub(self.grace) } else { Duration::ZERO }
+    }
+}
+
+/// How long the last frames were shown.
+#[derive(Debug, Default)]
+struct FrameDurations(VecDeque<Duration>);
+
+impl FrameDurations {
+    /// The frames that count.
+    const COUNT: usize = 30;
+
+    /// The time between two frames before it is known.
+    const UNKNOWN: Duration = Duration::from_millis(50);
+
+    fn add(&mut self, duration: Duration) {
+        if self.0.len() == Self::COUNT {
+            self.0.pop_front();
+        }
+        self.0.push_back(duration);
+    }
+
+    /// The time after which a frame that is still shown is a freeze, by the definition of
+    /// `freezeCount` in W3C webrtc-stats.
+    fn freeze_threshold(&self) -> Duration {
+        let sum: Duration = self.0.iter().sum();
+        let mean = sum.checked_div(self.0.len() as u32).unwrap_or(Self::UNKNOWN);
+        (mean * 3).max(mean + Duration::from_millis(150))
     }
 }
 
 impl VideoReceiveStats {
-    /// A longer gap between two frames counts as a freeze.
-    const FREEZE_THRESHOLD: Duration = Duration::from_millis(200);
-
     /// How long the first frame may take after the first packet. It needs a keyframe, which may
     /// take half a second.
     const FIRST_FRAME_TIMEOUT: Duration = Duration::from_secs(1);
@@ -59,9 +87,13 @@ impl VideoReceiveStats {
         now: MediaTime,
         unix_ms: u64,
     ) {
+        if let Some(wait) = self.awaited_frame.filter(|wait| wait.grace.is_zero()) {
+            self.durations.add(now.since(wait.since));
+        }
         self.stop_waiting(now);
         if self.is_frame_expected() {
-            self.awaited_frame = Some(FrameWait { since: now, timeout: Self::FREEZE_THRESHOLD });
+            let timeout = self.durations.freeze_threshold();
+            self.awaited_frame = Some(FrameWait { since: now, timeout, grace: Duration::ZERO });
         }
         self.size = Some(size);
         if let Some(timecode) = timecode {
@@ -79,7 +111,8 @@ impl VideoReceiveStats {
     /// Records that packets arrive, so that a frame is expected.
     pub(super) fn on_packet(&mut self, now: MediaTime) {
         if self.awaited_frame.is_none() && self.is_frame_expected() {
-            self.awaited_frame = Some(FrameWait { since: now, timeout: Self::FIRST_FRAME_TIMEOUT });
+            let timeout = Self::FIRST_FRAME_TIMEOUT;
+            self.awaited_frame = Some(FrameWait { since: now, timeout, grace: timeout });
         }
     }
 
@@ -112,7 +145,7 @@ impl VideoReceiveStats {
     }
 
     fn current_freeze(&self, now: MediaTime) -> Duration {
-        self.awaited_frame.map_or(Duration::ZERO, |wait| wait.overdue(now))
+        self.awaited_frame.map_or(Duration::ZERO, |wait| wait.freeze(now))
     }
 
     /// The statistics until `now`.
@@ -210,30 +243,38 @@ mod tests {
     use crate::playback::testing::at;
 
     #[test]
-    fn a_gap_beyond_200_ms_counts_as_a_freeze_unless_it_is_a_pause() {
+    fn a_frame_that_is_shown_far_longer_than_others_counts_as_a_freeze_unless_it_is_a_pause() {
         let mut stats = VideoReceiveStats::default();
-        show(&mut stats, 1000);
-        show(&mut stats, 1200);
-        show(&mut stats, 1750);
-        assert_eq!(frozen_ms(&stats, 1750), 350);
-        stats.set_paused(true, at(1950));
-        stats.on_packet(at(2000));
+        // The mean of 30 frames is 40 ms, so a freeze is longer than 190 ms.
+        (0..=40).for_each(|n| show(&mut stats, 1000 + n * 40));
+        show(&mut stats, 2790);
+        assert_eq!(frozen_ms(&stats, 2790), 0);
+        // Now it is 45 ms.
+        show(&mut stats, 2986);
+        assert_eq!(frozen_ms(&stats, 2986), 196);
+        stats.set_paused(true, at(3000));
+        stats.on_packet(at(3100));
         stats.set_paused(false, at(8900));
         show(&mut stats, 9000);
-        assert_eq!(frozen_ms(&stats, 9000), 350);
+        assert_eq!(frozen_ms(&stats, 9000), 196);
         assert_eq!(stats.stats(at(9000)).latency_ms, None);
+    }
+
+    #[test]
+    fn slow_video_is_no_freeze() {
+        let mut stats = VideoReceiveStats::default();
+        (0..=40).for_each(|n| show(&mut stats, 1000 + n * 200));
+        let before = frozen_ms(&stats, 9000);
+        assert_eq!([9600, 9601].map(|ms| frozen_ms(&stats, ms) - before), [0, 601]);
     }
 
     #[test]
     fn a_freeze_is_counted_while_it_lasts() {
         let mut stats = VideoReceiveStats::default();
         show(&mut stats, 1000);
-        assert_eq!([1200, 1700, 41_200].map(|ms| frozen_ms(&stats, ms)), [0, 500, 40_000]);
+        assert_eq!([1200, 1201, 41_200].map(|ms| frozen_ms(&stats, ms)), [0, 201, 40_200]);
         show(&mut stats, 41_200);
-        assert_eq!(
-            [41_200, 41_400, 41_401].map(|ms| frozen_ms(&stats, ms)),
-            [40_000, 40_000, 40_001]
-        );
+        assert_eq!([41_200, 41_400].map(|ms| frozen_ms(&stats, ms)), [40_200; 2]);
     }
 
     #[test]
@@ -259,7 +300,7 @@ mod tests {
         show(&mut stats, 70_100);
         assert_eq!(frozen_ms(&stats, 70_300), 0);
         stats.set_video_expected(false, at(75_300));
-        assert_eq!(frozen_ms(&stats, 99_000), 5000, "the freeze before it was switched off");
+        assert_eq!(frozen_ms(&stats, 99_000), 5200, "the freeze before it was switched off");
     }
 
     fn show(stats: &mut VideoReceiveStats, ms: u64) {
@@ -273,12 +314,12 @@ mod tests {
     #[test]
     fn freezes_are_counted_once_each_and_waiting_times_are_summed() {
         let mut stats = VideoReceiveStats::default();
-        [1000, 1100, 1600, 1700].into_iter().for_each(|ms| show(&mut stats, ms));
+        (0..10).chain([15, 16]).for_each(|n| show(&mut stats, n * 100));
         stats.on_frame_emitted(at(1000), at(1050), at(1070));
         stats.on_frame_emitted(at(1040), at(1080), at(1080));
         assert_eq!(stats.playout_stats(at(1900)).freeze_count, 1);
-        let playout = stats.playout_stats(at(2000));
-        assert_eq!((playout.freeze_count, playout.total_freezes_duration), (2, 0.4));
+        let playout = stats.playout_stats(at(2100));
+        assert_eq!((playout.freeze_count, playout.total_freezes_duration), (2, 1.1));
         let JitterBufferStats {
             jitter_buffer_delay,
             jitter_buffer_target_delay,
@@ -286,8 +327,8 @@ mod tests {
         } = playout.jitter_buffer;
         assert_eq!((jitter_buffer_delay, jitter_buffer_target_delay), (0.11, 0.09));
         assert_eq!(jitter_buffer_emitted_count, 2);
-        show(&mut stats, 2000);
-        assert_eq!(stats.playout_stats(at(2000)).freeze_count, 2, "it has ended");
+        show(&mut stats, 2100);
+        assert_eq!(stats.playout_stats(at(2100)).freeze_count, 2, "it has ended");
     }
 
     #[test]

@@ -22,8 +22,8 @@ use super::{
 };
 use crate::{
     media::{
-        AccessUnit, BurntInTimecode, Fanout, MAX_LAG, Subscription, SubscriptionSlot, Tee,
-        VideoFrame, now, unix_ms,
+        AccessUnit, BurntInTimecode, Fanout, Subscription, SubscriptionSlot, Tee, VideoFrame, now,
+        unix_ms,
     },
     model::MediaTime,
 };
@@ -71,7 +71,7 @@ impl VideoPlayer {
     /// switched on, a keyframe is requested and the video continues with it.
     pub fn set_decoding(&self, on: bool) {
         if self.is_decoding.swap(on, Ordering::AcqRel) != on {
-            self.source.set(on.then(|| self.units.subscribe(MAX_LAG)));
+            self.source.set(on.then(|| self.units.subscribe(PlayoutTask::MAX_WAITING)));
         }
     }
 }
@@ -123,9 +123,13 @@ enum Wakeup {
 }
 
 impl PlayoutTask {
-    /// The most frames that wait for their playout time: 200 ms at 60 fps. Beyond it, the oldest is
+    /// The most access units that wait for the decoder. Those behind a lost packet come all at once
+    /// when it has arrived: 750 ms at 30 fps.
+    const MAX_WAITING: usize = 24;
+
+    /// The most frames that wait for their playout time: 400 ms at 60 fps. Beyond it, the oldest is
     /// shown early.
-    const MAX_SCHEDULED: usize = 12;
+    const MAX_SCHEDULED: usize = 24;
 
     async fn run(mut self, source: Arc<SubscriptionSlot<AccessUnit>>) {
         loop {
@@ -249,7 +253,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        media::{Codec, KeyframeRequest, RtpPacket, TeeGuard},
+        media::{Codec, KeyframeRequest, MAX_LAG, RtpPacket, TeeGuard},
         model::Size,
         playback::testing::{TestPacketizer, TestVideoEncoder, annex_b, incoming_track},
     };

@@ -36,6 +36,11 @@ impl VideoReceiveBuffer {
         }
     }
 
+    /// Sets the round trip time to the sender, which says how long lost packets may take.
+    pub(crate) fn set_round_trip(&mut self, round_trip: Option<Duration>) {
+        self.jitter.set_round_trip(round_trip);
+    }
+
     /// Adds a packet.
     pub(crate) fn push(&mut self, packet: RtpPacket) {
         let starts_key = starts_keyframe(&packet.payload);
@@ -274,7 +279,7 @@ mod tests {
                 "{ms}: nothing can be decoded"
             );
         }
-        let first = 33 + VideoJitterBuffer::GAP_TIMEOUT.as_millis() as u64;
+        let first = 33 + VideoJitterBuffer::GAP_TIMEOUT.start().as_millis() as u64;
         // Frame 1 lacks its first packet. If that was its only one, the gap shows with frame 2.
         assert!((first..=first + 33).contains(&requests[0]), "{requests:?}");
         let intervals = (requests[1] - requests[0], requests[2] - requests[1]);

@@ -12,8 +12,8 @@ use tracing::Instrument as _;
 use super::{receive_stats::VideoReceiveStats, video_receive_buffer::VideoReceiveBuffer};
 use crate::{
     media::{
-        AccessUnit, Codec, Fanout, IncomingTrack, KeyframeRequest, RtpPacket, Subscription,
-        TrackFailure, now,
+        AccessUnit, Codec, Fanout, IncomingTrack, KeyframeRequest, RoundTripTime, RtpPacket,
+        Subscription, TrackFailure, now,
     },
     model::{MediaTime, VideoPlayoutStats, VideoStats},
 };
@@ -43,6 +43,7 @@ impl VideoTrack {
             buffer: VideoReceiveBuffer::new(),
             units: units.clone(),
             keyframe_request: track.keyframe_request,
+            round_trip: track.round_trip,
             stats: stats.clone(),
         };
         let (receive, failure) = (Some((receive, track.packets)), track.failure);
@@ -137,6 +138,7 @@ struct ReceiveTask {
     buffer: VideoReceiveBuffer,
     units: Fanout<AccessUnit>,
     keyframe_request: KeyframeRequest,
+    round_trip: RoundTripTime,
     stats: watch::Sender<VideoReceiveStats>,
 }
 
@@ -163,6 +165,7 @@ impl ReceiveTask {
     /// Takes packets that arrived together.
     fn push_batch(&mut self, first: RtpPacket, packets: &mut mpsc::Receiver<RtpPacket>) {
         self.stats.send_modify(|stats| stats.on_packet(first.arrival));
+        self.buffer.set_round_trip(self.round_trip.latest());
         self.buffer.push(first);
         for _ in 0..Self::MAX_BATCH {
             let Ok(packet) = packets.try_recv() else { break };

@@ -1,6 +1,6 @@
-//! The jitter buffer of video: puts packets in order and gives up gaps after a timeout.
+//! The jitter buffer of video: puts packets in order and gives up gaps that stay open too long.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
 use super::Unwrapper;
 use crate::{media::RtpPacket, model::MediaTime};
@@ -23,6 +23,42 @@ pub(crate) struct VideoJitterBuffer {
     late_packets: u32,
     /// The timestamp of the last returned packet if that packet ended its access unit.
     ended_timestamp: Option<u32>,
+    /// How long to wait for missing packets.
+    timeout: Duration,
+    /// When the last returned packet arrived.
+    last_arrival: Option<MediaTime>,
+    loss: LossShare,
+    /// The highest number that arrived.
+    highest: Option<i64>,
+}
+
+/// How much later than after a round trip a requested packet may arrive.
+const MARGIN: Duration = Duration::from_millis(40);
+
+/// The share of packets that did not arrive in order, of about 250.
+#[derive(Debug, Default)]
+struct LossShare(f32);
+
+impl LossShare {
+    /// The weight of a new packet.
+    const WEIGHT: f32 = 1.0 / 256.0;
+
+    /// Notes that so many packets are missing before one that arrived.
+    fn record(&mut self, missing: u16) {
+        self.0 *= (1.0 - Self::WEIGHT).powi(i32::from(missing) + 1);
+        self.0 += f32::from(missing) * Self::WEIGHT;
+    }
+
+    /// How many requests there should be time for.
+    fn requests(&self) -> u32 {
+        if self.0 < 0.02 {
+            2
+        } else if self.0 < 0.1 {
+            3
+        } else {
+            4
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -57,13 +93,13 @@ impl VideoJitterBuffer {
     /// The most payload bytes held.
     pub(crate) const MAX_BYTES: usize = 4 << 20;
 
-    /// How long to wait for missing packets before they are given up.
-    ///
-    /// A lost packet is requested by NACK within about 20 ms, and its retransmission arrives one
-    /// round trip later; if that is lost, too, a second attempt follows. 120 ms allow two attempts
-    /// at a round trip time of 50 ms. A longer wait would be visible as a freeze, and a keyframe
-    /// takes no longer than a third attempt.
-    pub(crate) const GAP_TIMEOUT: Duration = Duration::from_millis(120);
+    /// The shortest and the longest wait for missing packets before they are given up. A longer one
+    /// would be a freeze that a keyframe ends sooner.
+    pub(crate) const GAP_TIMEOUT: RangeInclusive<Duration> =
+        Duration::from_millis(120)..=Duration::from_millis(750);
+
+    /// After a longer pause of the stream, what is missing is too old to be sent again.
+    const MAX_PAUSE: Duration = Duration::from_millis(800);
 
     /// This many consecutive late packets mean that the sender has restarted.
     const MAX_LATE_PACKETS: u32 = 64;
@@ -77,7 +113,25 @@ impl VideoJitterBuffer {
             is_gap_pending: false,
             late_packets: 0,
             ended_timestamp: None,
+            timeout: *Self::GAP_TIMEOUT.start(),
+            last_arrival: None,
+            loss: LossShare(0.0),
+            highest: None,
         }
+    }
+
+    /// Sets how long to wait for missing packets, from the round trip time of the connection.
+    ///
+    /// A lost packet is requested at once and arrives one round trip later. If that is lost too, the
+    /// next request follows 1.25 round trips after the first. There is time for two requests, and
+    /// with more losses for three or four, as far as that takes no longer than
+    /// [`Self::GAP_TIMEOUT`], and for one in any case.
+    pub(crate) fn set_round_trip(&mut self, round_trip: Option<Duration>) {
+        let round_trip = round_trip.unwrap_or_default();
+        let wait = |requests: u32| round_trip + (requests - 1) * round_trip * 5 / 4 + MARGIN;
+        let longest = *Self::GAP_TIMEOUT.end();
+        let requests = (2..=self.loss.requests()).rev().find(|count| wait(*count) <= longest);
+        self.timeout = wait(requests.unwrap_or(1)).max(*Self::GAP_TIMEOUT.start());
     }
 
     /// Adds a packet. Duplicates and packets that were given up are dropped. When the buffer is
@@ -96,6 +150,11 @@ impl VideoJitterBuffer {
             self.restart(number);
         }
         self.late_packets = 0;
+        let highest = *self.highest.get_or_insert(number);
+        if let Ok(missing @ 0..1000) = u16::try_from(number - highest - 1) {
+            self.loss.record(missing);
+        }
+        self.highest = Some(highest.max(number));
         let bytes = packet.payload.len();
         if let std::collections::btree_map::Entry::Vacant(entry) = self.held.entry(number) {
             entry.insert(Held { packet, starts_keyframe: starts_key });
@@ -116,7 +175,7 @@ impl VideoJitterBuffer {
         let (&first, held) = self.held.first_key_value()?;
         let has_gap = self.next != Some(first);
         if has_gap {
-            let is_waiting = now < held.packet.arrival + Self::GAP_TIMEOUT;
+            let is_waiting = now < self.gap_deadline(held.packet.arrival);
             let key =
                 self.held.iter().find(|(_, held)| held.starts_keyframe).map(|(number, _)| *number);
             match key {
@@ -134,6 +193,7 @@ impl VideoJitterBuffer {
         let (number, held) = self.held.pop_first()?;
         self.bytes -= held.packet.payload.len();
         self.next = Some(number + 1);
+        self.last_arrival = Some(held.packet.arrival);
         self.ended_timestamp = held.packet.marker.then_some(held.packet.timestamp);
         Some(JitterOutput::Packet(held.packet))
     }
@@ -141,7 +201,13 @@ impl VideoJitterBuffer {
     /// When [`Self::poll`] gives up the current gap.
     pub(crate) fn deadline(&self) -> Option<MediaTime> {
         let (first, held) = self.held.first_key_value()?;
-        (self.next != Some(*first)).then(|| held.packet.arrival + Self::GAP_TIMEOUT)
+        (self.next != Some(*first)).then(|| self.gap_deadline(held.packet.arrival))
+    }
+
+    /// When the gap before a packet is given up that arrived at `arrival`.
+    fn gap_deadline(&self, arrival: MediaTime) -> MediaTime {
+        let paused = self.last_arrival.is_some_and(|last| arrival.since(last) > Self::MAX_PAUSE);
+        if paused { arrival } else { arrival + self.timeout }
     }
 
     /// Removes padding at the head of the buffer.
@@ -175,6 +241,7 @@ impl VideoJitterBuffer {
         self.held.clear();
         self.bytes = 0;
         self.numbers.restart(number);
+        self.highest = None;
         self.next = Some(number);
         self.is_gap_pending = true;
         self.ended_timestamp = None;
@@ -225,6 +292,33 @@ mod tests {
         push(&mut buffer, &[8], at(141));
         assert_eq!(poll_all(&mut buffer, at(141)), [], "too late");
         assert_eq!(buffer.deadline(), None);
+    }
+
+    #[test]
+    fn the_timeout_leaves_time_for_as_many_requests_as_losses_make_likely() {
+        let timeout = |lost_of_100: u16, round_trip_ms: u64| {
+            let mut buffer = VideoJitterBuffer::new();
+            for number in (0..1000_u16).filter(|number| number % 100 >= lost_of_100) {
+                push(&mut buffer, &[number], at(0));
+            }
+            buffer.set_round_trip(Some(Duration::from_millis(round_trip_ms)));
+            buffer.timeout.as_millis()
+        };
+        assert_eq!([timeout(0, 10), timeout(0, 40), timeout(0, 100)], [120, 130, 265]);
+        assert_eq!([timeout(5, 100), timeout(20, 80), timeout(20, 100)], [390, 420, 515]);
+        assert_eq!([timeout(5, 300), timeout(0, 1000)], [715, 1040]);
+        let mut buffer = VideoJitterBuffer::new();
+        buffer.set_round_trip(None);
+        assert_eq!(buffer.timeout.as_millis(), 120);
+    }
+
+    #[test]
+    fn after_a_pause_of_the_stream_missing_packets_are_given_up_at_once() {
+        let mut buffer = VideoJitterBuffer::new();
+        push(&mut buffer, &[7], at(0));
+        assert_eq!(poll_all(&mut buffer, at(0)), [Some(7)]);
+        push(&mut buffer, &[90], at(801));
+        assert_eq!(poll_all(&mut buffer, at(801)), [None, Some(90)]);
     }
 
     #[test]
