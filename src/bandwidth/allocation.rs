@@ -108,6 +108,11 @@ impl<K: Ord + Copy> LayerAllocator<K> {
         (self.source, self.fps) = (size, fps);
     }
 
+    /// The size of the source.
+    pub fn source(&self) -> Size {
+        self.source
+    }
+
     /// Sets the highest layer that this computer can encode in time.
     pub fn set_ceiling(&mut self, ceiling: Layer) {
         self.ceiling = ceiling;

@@ -20,7 +20,7 @@ use super::{
 use crate::model::{
     ChatText, Command, DeviceKind, DeviceState, Enabled, ErrorCode, Failure, FailureCause,
     HubFailure, HubUrl, JoinTarget, MediaTime, MicrophoneActivity, OpenRequest, ParticipantId,
-    PeerEvent, PeerId, PerDevice, PerSource, SessionFailure, SessionId, Snapshot,
+    PeerEvent, PeerId, PerDevice, PerSource, SessionFailure, SessionId, ShownSize, Snapshot,
 };
 
 use departure::PendingDeparture;
@@ -92,6 +92,7 @@ impl Conference {
             }
             Input::SourcesAvailable(available) => self.available = available,
             Input::Preview(sources) => self.demand.set_preview(sources),
+            Input::Shown(peer, sizes) => self.set_shown(peer, sizes),
         }
         self.settle();
     }
@@ -332,6 +333,13 @@ impl Conference {
         let (session, mut cx) = self.session_and_context(&owner.session);
         if let Some(session) = session {
             session.handle_peer_event(&owner.participant, event, &mut cx);
+        }
+    }
+
+    fn set_shown(&mut self, peer: PeerId, sizes: PerSource<Option<ShownSize>>) {
+        let Some(owner) = self.effects.owner_of(peer).cloned() else { return };
+        if let (Some(session), _) = self.session_and_context(&owner.session) {
+            session.set_shown(&owner.participant, sizes);
         }
     }
 

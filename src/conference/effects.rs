@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::input::HubRef;
 use crate::model::{
     ClientMessage, Event, Failure, Layer, MixId, ParticipantId, PeerCommand, PeerId, PeerMedia,
-    PerDevice, PerSource, SessionId, Source, TrackList, VoiceProcessing,
+    PerDevice, PerSource, SessionId, ShownSize, Source, TrackList, VoiceProcessing,
 };
 
 /// An action for the engine. The core does not wait for it: an outcome comes back as an
@@ -88,6 +88,17 @@ pub enum Effect {
         source: Source,
         /// Whether video is expected.
         expected: bool,
+    },
+    /// Set at which size the remote peer shows the video of a source of ours, so that no larger one
+    /// is sent, and none that is not shown. Sent only when it changes. By default it is sent in full
+    /// size.
+    LimitVideo {
+        /// The connection.
+        peer: PeerId,
+        /// Our source.
+        source: Source,
+        /// The size; `None` for full size.
+        size: Option<ShownSize>,
     },
     /// Set the devices that are needed. Sent when they change. By default none is.
     Demand(PerDevice<bool>),

@@ -190,7 +190,8 @@ impl Harness {
             Effect::SetSending { peer, .. }
             | Effect::SetPlayback { peer, .. }
             | Effect::SetRemoteTracks { peer, .. }
-            | Effect::ExpectVideo { peer, .. } => {
+            | Effect::ExpectVideo { peer, .. }
+            | Effect::LimitVideo { peer, .. } => {
                 assert!(self.open.contains(&peer), "{peer} is open");
             }
             Effect::ConnectHub(_)

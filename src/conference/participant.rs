@@ -22,7 +22,7 @@ use crate::model::{
     ChatMessage, ChatText, ConnectionFailure, DataChannelKind, Enabled, Event, Failure,
     FailureCause, Instance, LeaveReason, Media, MediaSet, MediaTime, Member, NegotiatedMedia,
     ParticipantId, ParticipantState, ParticipantStatus, Payload, PeerEvent, PerSource, Presence,
-    Role,
+    Role, ShownSize,
 };
 
 /// A participant that we are paired with.
@@ -187,8 +187,9 @@ impl Participant {
             Payload::Answer { generation, .. } | Payload::Candidate { generation, .. } => {
                 (*generation, false)
             }
-            Payload::Media { microphone, camera, tracks } => {
-                self.theirs = SignalledMedia::new(*microphone, *camera, tracks.as_ref());
+            Payload::Media { microphone, camera, tracks, wants } => {
+                let (on, tracks) = ((*microphone, *camera), tracks.clone());
+                self.theirs = SignalledMedia::new(on, tracks, wants.clone());
                 return;
             }
             Payload::Unknown => return,
@@ -384,6 +385,13 @@ impl Participant {
         if reachable && !peer.is_new() && self.last_signal.as_ref() != Some(&signal) {
             self.last_signal = Some(signal.clone());
             cx.send_signal(&self.id, signal);
+        }
+    }
+
+    /// Sets at which size we show the participant's videos.
+    pub(super) fn set_shown(&mut self, sizes: PerSource<Option<ShownSize>>) {
+        if let ConnectionPhase::Open(peer) = &mut self.connection {
+            peer.set_shown(sizes);
         }
     }
 

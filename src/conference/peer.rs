@@ -12,7 +12,8 @@ use super::{
 };
 use crate::model::{
     ConnectionFailure, Enabled, Layer, Media, MediaTime, NegotiatedMedia, ParticipantId, Payload,
-    PeerCommand, PeerEvent, PeerId, PeerMedia, PeerState, PerSource, Source, Track, TrackList,
+    PeerCommand, PeerEvent, PeerId, PeerMedia, PeerState, PerSource, ShownSize, Source, Track,
+    TrackList, WantedTrack, WantedTracks,
 };
 
 /// An open peer connection.
@@ -32,6 +33,10 @@ pub(super) struct Peer {
     expects_video: PerSource<bool>,
     /// The tracks that the remote peer signals.
     remote_tracks: TrackList,
+    /// At which size we show its videos; `None` for full size.
+    shown: PerSource<Option<ShownSize>>,
+    /// At which size it shows ours.
+    shown_there: PerSource<Option<ShownSize>>,
     media_state: MediaState,
     negotiation: Negotiation,
     ice_restarted: bool,
@@ -93,6 +98,8 @@ impl Peer {
             playback: Playback { is_audible: true, is_expected: true },
             expects_video: PerSource::ALL,
             remote_tracks: TrackList::default(),
+            shown: PerSource::default(),
+            shown_there: PerSource::default(),
             media_state,
             negotiation,
             ice_restarted: false,
@@ -169,11 +176,47 @@ impl Peer {
                 effects.push(Effect::ExpectVideo { peer: self.id, source, expected });
             }
         }
+        self.limit_video(signalled, effects);
         if signalled.tracks != self.remote_tracks {
             self.remote_tracks = signalled.tracks.clone();
             let tracks = signalled.tracks.clone();
             effects.push(Effect::SetRemoteTracks { peer: self.id, tracks });
         }
+    }
+
+    /// Passes on at which size the remote peer shows our videos.
+    fn limit_video(&mut self, signalled: &SignalledMedia, effects: &mut EffectQueue) {
+        let sends = self.media.sends();
+        let is_video = |source: &Source| source.media() == Media::Video && sends[*source];
+        for source in Source::ALL.into_iter().filter(is_video) {
+            let size = signalled.shown(self.negotiated.tracks[source].as_ref());
+            if std::mem::replace(&mut self.shown_there[source], size) != size {
+                effects.push(Effect::LimitVideo { peer: self.id, source, size });
+            }
+        }
+    }
+
+    /// Sets at which size we show the videos of the remote peer.
+    pub(super) fn set_shown(&mut self, shown: PerSource<Option<ShownSize>>) {
+        self.shown = shown;
+    }
+
+    /// The videos of the remote peer that we show; `None` if we want all in full size.
+    fn wants(&self) -> Option<WantedTracks> {
+        let received = self.media.receives().and(self.negotiated.receives);
+        let videos: Vec<_> = Source::ALL
+            .into_iter()
+            .filter(|source| source.media() == Media::Video && received[*source])
+            .collect();
+        if videos.iter().all(|source| self.shown[*source].is_none()) {
+            return None;
+        }
+        let wanted = videos.into_iter().map(|source| {
+            let size = self.shown[source].unwrap_or(ShownSize::MAX);
+            Some(WantedTrack { id: self.negotiated.tracks[source].clone()?, size })
+        });
+        // A list that lacks a track whose id is not known would say that it is not shown.
+        wanted.collect()
     }
 
     /// The signal that tells the remote peer that we send these sources now.
@@ -186,7 +229,8 @@ impl Peer {
         // A list that lacks a track whose id is not known would say that it is off.
         let tracks = Source::ALL.into_iter().filter(|source| sent[*source]).map(track);
         let tracks = tracks.collect::<Option<TrackList>>().filter(|tracks| !tracks.is_empty());
-        Payload::Media { microphone: on.microphone, camera: on.camera, tracks }
+        let wants = self.wants();
+        Payload::Media { microphone: on.microphone, camera: on.camera, tracks, wants }
     }
 
     /// Whether it may receive audio.

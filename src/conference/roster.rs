@@ -11,7 +11,7 @@ use super::{
 };
 use crate::model::{
     ChatText, Enabled, LeaveReason, MediaTime, Member, ParticipantId, ParticipantList, PeerEvent,
-    PerSource, Role, clean_name, guest_name, guest_number,
+    PerSource, Role, ShownSize, clean_name, guest_name, guest_number,
 };
 
 /// The participants that we are paired with.
@@ -128,6 +128,13 @@ impl Roster {
     ) {
         if let Some(one) = self.find(of) {
             one.handle_peer_event(event, cx);
+        }
+    }
+
+    /// Sets at which size we show the videos of a participant.
+    pub(super) fn set_shown(&mut self, of: &ParticipantId, sizes: PerSource<Option<ShownSize>>) {
+        if let Some(one) = self.find(of) {
+            one.set_shown(sizes);
         }
     }
 

@@ -17,7 +17,7 @@ use super::{
 use crate::model::{
     ChatFailure, ChatText, ClientMessage, CloseReason, Enabled, EndReason, ErrorCode, Event,
     Failure, HubEndpoint, HubFailure, HubUrl, Media, MediaTime, ParticipantId, PeerEvent,
-    PerSource, Role, SessionId, SessionKind, SessionLink, SessionStatus,
+    PerSource, Role, SessionId, SessionKind, SessionLink, SessionStatus, ShownSize,
 };
 
 /// A session that was requested and not dismissed.
@@ -175,6 +175,13 @@ impl Session {
     ) {
         if let SessionPhase::Joined(membership) = &mut self.phase {
             membership.handle_peer_event(of, event, cx);
+        }
+    }
+
+    /// Sets at which size we show the videos of a participant.
+    pub(super) fn set_shown(&mut self, of: &ParticipantId, sizes: PerSource<Option<ShownSize>>) {
+        if let SessionPhase::Joined(membership) = &mut self.phase {
+            membership.roster.set_shown(of, sizes);
         }
     }
 

@@ -1,6 +1,6 @@
 //! What a participant signals that it sends.
 
-use crate::model::{PerSource, Source, TrackList};
+use crate::model::{PerSource, ShownSize, Source, TrackId, TrackList, WantedTracks};
 
 /// What a participant signals that it sends.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -9,37 +9,48 @@ pub(super) struct SignalledMedia {
     pub(super) sources: PerSource<bool>,
     /// The tracks of the peer connection; none if its program is of an earlier version.
     pub(super) tracks: TrackList,
+    /// What it shows of our video; `None` if it wants all in full size.
+    pub(super) wants: Option<WantedTracks>,
 }
 
 impl SignalledMedia {
     /// What `media` says. The list of tracks counts if there is one: an earlier version has only
     /// the two sources.
-    pub(super) fn new(microphone: bool, camera: bool, tracks: Option<&TrackList>) -> Self {
+    pub(super) fn new(
+        (microphone, camera): (bool, bool),
+        tracks: Option<TrackList>,
+        wants: Option<WantedTracks>,
+    ) -> Self {
         if let Some(tracks) = tracks {
-            return Self { sources: tracks.sources_on(), tracks: tracks.clone() };
+            return Self { sources: tracks.sources_on(), tracks, wants };
         }
         let mut sources = PerSource::NONE;
         sources[Source::Microphone] = microphone;
         sources[Source::Camera] = camera;
-        Self { sources, tracks: TrackList::default() }
+        Self { sources, tracks: TrackList::default(), wants }
+    }
+
+    /// The size at which it shows our track with this id; `None` for full size.
+    pub(super) fn shown(&self, track: Option<&TrackId>) -> Option<ShownSize> {
+        self.wants.as_ref().zip(track).map(|(wants, id)| wants.size_of(id))
     }
 
     /// The peer connection is closed: the ids of its tracks mean nothing on another.
     pub(super) fn forget_tracks(&mut self) {
-        self.tracks = TrackList::default();
+        (self.tracks, self.wants) = (TrackList::default(), None);
     }
 }
 
 impl Default for SignalledMedia {
     /// What a participant is assumed to send until it signals it: everything.
     fn default() -> Self {
-        Self { sources: PerSource::ALL, tracks: TrackList::default() }
+        Self { sources: PerSource::ALL, tracks: TrackList::default(), wants: None }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Effect, tests::fixture::*};
+    use super::super::{Effect, Input, tests::fixture::*};
     use super::*;
     use crate::model::{
         MixId, MuteSwitch, NegotiatedMedia, Payload, PeerEvent, PeerId, PeerState, Track, TrackId,
@@ -78,7 +89,7 @@ mod tests {
             mix: MixId::new(mix).unwrap(),
         };
         let tracks = Some([track].into_iter().collect());
-        Payload::Media { microphone: !on, camera: true, tracks }
+        Payload::Media { microphone: !on, camera: true, tracks, wants: None }
     }
 
     /// The mixes of the tracks that the engine was given, by the connection.
@@ -142,6 +153,57 @@ mod tests {
         fixture.receive(signal("a", media(CAMERA)));
         assert_eq!(remote_mixes(&fixture), [(PeerId(1), vec![])], "it lists none any more");
         assert_eq!(fixture.status().participants[0].sends, CAMERA);
+    }
+
+    /// The sizes of our videos that the engine was given, by the connection.
+    fn limits(fixture: &Fixture) -> Vec<(PeerId, Option<ShownSize>)> {
+        let set = fixture.effects.iter().filter_map(|effect| {
+            let Effect::LimitVideo { peer, size, .. } = effect else { return None };
+            Some((*peer, *size))
+        });
+        set.collect()
+    }
+
+    const SMALL: ShownSize = ShownSize { width: 320, height: 180 };
+
+    #[test]
+    fn what_a_participant_shows_of_our_video_is_passed_on() {
+        let mut fixture = connected(both_tracks());
+        let media = |wants: &str| {
+            let text = format!(r#"{{"type":"media","microphone":true,"camera":true{wants}}}"#);
+            signal("a", serde_json::from_str(&text).unwrap())
+        };
+        fixture.receive(media(r#","wants":[{"id":"1","width":320,"height":180}]"#));
+        assert_eq!(limits(&fixture), [(PeerId(1), Some(SMALL))]);
+        fixture.receive(media(r#","wants":[{"id":"1","width":320,"height":180},7]"#));
+        assert_eq!(limits(&fixture), []);
+        fixture.receive(media(r#","wants":[{"id":"0","width":320,"height":180}]"#));
+        assert_eq!(limits(&fixture), [(PeerId(1), Some(ShownSize::HIDDEN))]);
+        fixture.receive(media(""));
+        assert_eq!(limits(&fixture), [(PeerId(1), None)], "an earlier version wants all");
+    }
+
+    #[test]
+    fn what_we_show_of_a_participant_is_signalled() {
+        let wants = |fixture: &Fixture| {
+            let signals = fixture.signals().into_iter().filter_map(|payload| {
+                let Payload::Media { wants, .. } = payload else { return None };
+                Some(serde_json::to_string(&wants).unwrap())
+            });
+            signals.collect::<Vec<_>>()
+        };
+        let shown = |camera| Input::Shown(PeerId(1), PerSource { camera, microphone: None });
+        let mut fixture = connected(both_tracks());
+        fixture.handle(shown(None));
+        assert_eq!(wants(&fixture), [""; 0], "as it is by default");
+        fixture.handle(shown(Some(SMALL)));
+        assert_eq!(wants(&fixture), [r#"[{"id":"1","width":320,"height":180}]"#]);
+        fixture.handle(shown(Some(SMALL)));
+        assert_eq!(wants(&fixture), [""; 0]);
+        fixture.handle(shown(Some(ShownSize::HIDDEN)));
+        assert_eq!(wants(&fixture), [r#"[{"id":"1","width":0,"height":0}]"#]);
+        fixture.handle(shown(None));
+        assert_eq!(wants(&fixture), ["null"]);
     }
 
     #[test]

@@ -25,14 +25,15 @@ use super::{
     session_stats::{CollectedStats, StatsCollector},
     tone_measurement::UnmeasuredStats,
     video_layers::VideoViewer,
+    wanted_sizes::WantedSizes,
 };
 use crate::{
     conference::{Effect, HubEvent, HubNews, HubRef, Input, MemberNews, Playback, SessionNews},
     media::{self, FarEnd, IncomingTrack, Notifier, TrackSinks},
     model::{
         Command, Event, JoinTarget, Layer, Media, MediaTime, MixId, OpenRequest, ParticipantId,
-        Payload, PeerEvent, PeerId, PeerMedia, PerDevice, PerSource, Snapshot, Source, Stats,
-        VoiceProcessing, candidate_addresses,
+        Payload, PeerEvent, PeerId, PeerMedia, PerDevice, PerSource, ShownSize, Snapshot, Source,
+        Stats, VoiceProcessing, candidate_addresses,
     },
     network::KnownPaths,
     supervision::catch_async,
@@ -71,6 +72,7 @@ pub struct Engine {
     check_budgets: CheckBudgets<Option<(HubRef, ParticipantId)>>,
     local_media: LocalMedia,
     remote_media: RemoteMedia,
+    wanted_sizes: WantedSizes,
     session_stats: StatsCollector,
     /// Events of hub tasks. They have their own queue: a hub that sends faster than the engine
     /// reads waits, and does not delay devices.
@@ -92,6 +94,8 @@ struct ActivePeer {
     hub: HubRef,
     /// The highest layer that is sent of each source.
     layers: PerSource<Option<Layer>>,
+    /// At which size the remote peer shows the video of each source; `None` for full size.
+    shown_there: PerSource<Option<ShownSize>>,
     /// The span of its log records.
     span: Span,
 }
@@ -183,6 +187,7 @@ impl Engine {
                 engine_events.clone(),
             ),
             remote_media: RemoteMedia::new(&options, (track_sinks.clone(), far_end), engine_events),
+            wanted_sizes: WantedSizes::default(),
             session_stats: StatsCollector::default(),
             hub_events,
             event_sinks: EventSinks { events: peer_events, tracks },
@@ -219,7 +224,8 @@ impl Engine {
         self.report_voice_processing();
         loop {
             self.perform_effects();
-            match inputs.next(self.core.next_deadline()).await {
+            let deadlines = [self.core.next_deadline(), self.wanted_sizes.next_deadline()];
+            match inputs.next(deadlines.into_iter().flatten().min()).await {
                 EngineInput::Request(None) => return,
                 EngineInput::Request(Some(Request::Close(reply))) => {
                     return self.close(reply).await;
@@ -252,7 +258,10 @@ impl Engine {
                     }
                 }
                 EngineInput::VisibilityChanged => self.report_previews(),
-                EngineInput::Timeout => self.core.handle_timeout(media::now()),
+                EngineInput::Timeout => {
+                    self.report_shown_sizes();
+                    self.core.handle_timeout(media::now());
+                }
             }
         }
     }
@@ -308,6 +317,15 @@ impl Engine {
     fn report_previews(&mut self) {
         let previews = self.remote_media.update_visibility();
         self.core.handle(Input::Preview(previews), media::now());
+        self.report_shown_sizes();
+    }
+
+    /// Reports to the core at which sizes the videos of remote peers are shown.
+    fn report_shown_sizes(&mut self) {
+        let sizes = self.peers.keys().map(|peer| (*peer, self.remote_media.shown_sizes(*peer)));
+        for (peer, sizes) in self.wanted_sizes.update(sizes, media::now()) {
+            self.core.handle(Input::Shown(peer, sizes), media::now());
+        }
     }
 
     fn handle_command(&mut self, command: Command) {
@@ -359,6 +377,7 @@ impl Engine {
                 if let Some((source, stats)) = self.remote_media.remove_peer(peer) {
                     self.session_stats.on_connection_closed(&source, stats);
                 }
+                self.wanted_sizes.remove(peer);
                 if let Some(mut active) = self.peers.remove(&peer) {
                     active.set_sending(&mut self.local_media, (peer, PerSource::default()));
                 }
@@ -382,6 +401,12 @@ impl Engine {
             }
             Effect::ExpectVideo { peer, source, expected } => {
                 self.remote_media.set_video_expected(peer, source, expected);
+            }
+            Effect::LimitVideo { peer, source, size } => {
+                if let Some(active) = self.peers.get_mut(&peer) {
+                    active.shown_there[source] = size;
+                    active.update_video(&mut self.local_media, (peer, source));
+                }
             }
             Effect::Demand(PerDevice { sources, speaker }) => {
                 self.local_media.set_demand(sources);
@@ -428,8 +453,9 @@ impl Engine {
         self.remote_media.register_peer(peer);
         let (span, sinks) = (self.core.peer_span(peer), self.event_sinks.clone());
         let connection = span.in_scope(|| Connection::open(config, sinks));
-        let layers = PerSource::default();
-        self.peers.insert(peer, ActivePeer { connection, hub, layers, span });
+        let (layers, shown_there) = (PerSource::default(), PerSource::default());
+        self.peers.insert(peer, ActivePeer { connection, hub, layers, shown_there, span });
+        self.report_shown_sizes();
     }
 
     fn on_first_media(&mut self, peer: PeerId, media: Media) {
@@ -513,10 +539,7 @@ impl ActivePeer {
         };
         for source in Source::ALL.into_iter().filter(is_new) {
             match (source.media(), layers[source]) {
-                (Media::Video, limit) => {
-                    let viewer = limit.and_then(|limit| self.viewer(source, limit));
-                    local_media.set_video_viewer(source, peer, viewer);
-                }
+                (Media::Video, _) => self.update_video(local_media, (peer, source)),
                 (Media::Audio, Some(_)) => {
                     let packets = SourceMedia::Audio(local_media.subscribe_audio());
                     self.connection.send(source, Some(packets));
@@ -526,11 +549,18 @@ impl ActivePeer {
         }
     }
 
+    /// Tells the layers of a video what this connection may get of it.
+    fn update_video(&self, local_media: &mut LocalMedia, (peer, source): (PeerId, Source)) {
+        let viewer = self.layers[source].and_then(|limit| self.viewer(source, limit));
+        local_media.set_video_viewer(source, peer, viewer);
+    }
+
     /// What the layers of a video need of this connection.
     fn viewer(&self, source: Source, limit: Layer) -> Option<VideoViewer> {
         Some(VideoViewer {
             slot: self.connection.video_slot(source)?,
             limit,
+            shown: self.shown_there[source],
             estimates: None,
             sends_audio: self.layers.microphone.is_some(),
         })

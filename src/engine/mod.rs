@@ -15,6 +15,7 @@ mod session_ids;
 mod session_stats;
 mod tone_measurement;
 mod video_layers;
+mod wanted_sizes;
 
 pub use core_trace::{CoreTrace, TraceEnd, TraceError, TraceOptions};
 pub use devices::{cameras, microphones, speakers};

@@ -13,7 +13,7 @@ use crate::{
     media::{Codec, FarEnd, IncomingTrack, TrackRef, TrackSinks},
     model::{
         AudioStats, DeviceKind, InboundRtpStats, Media, ParticipantId, PeerId, PerSource,
-        PlayoutStats, RtcStats, SessionId, Source, TrackId, TrackList, VideoStats,
+        PlayoutStats, RtcStats, SessionId, ShownSize, Source, TrackId, TrackList, VideoStats,
     },
     playback::{
         AudioTrack, ClosingSpeaker, DecodePool, Speaker, SpeakerSpec, ToneTap, VideoPlayer,
@@ -187,6 +187,17 @@ impl RemoteMedia {
             }
         }
         PerSource::from_fn(|source| self.track_sinks.has_taps(TrackRef::Local(source)))
+    }
+
+    /// At which size the videos of a remote peer are shown here; `None` for one that is wanted in
+    /// full size.
+    pub(super) fn shown_sizes(&self, peer: PeerId) -> PerSource<Option<ShownSize>> {
+        PerSource::from_fn(|source| match self.decode {
+            Decode::WhenSeen if source.media() == Media::Video => {
+                self.track_sinks.shown_size(TrackRef::Peer(peer, source))
+            }
+            Decode::WhenSeen | Decode::Always => None,
+        })
     }
 
     /// Starts to receive a track.

@@ -19,7 +19,9 @@ use crate::{
     bandwidth::{AUDIO_WIRE_RATE, Allocation, Estimate, LayerAllocator, ViewerState, video_share},
     encode::{VideoEncoder, VideoSettings},
     media::{EncodedVideo, Fanout, MAX_LAG, SubscriptionSlot, now},
-    model::{Bitrate, Layer, MediaSourceStats, MediaTime, PeerId, QualityLimitation, Size},
+    model::{
+        Bitrate, Layer, MediaSourceStats, MediaTime, PeerId, QualityLimitation, ShownSize, Size,
+    },
 };
 
 /// How often the layers are chosen again.
@@ -47,6 +49,8 @@ pub(super) struct VideoViewer {
     pub(super) slot: Arc<SubscriptionSlot<EncodedVideo>>,
     /// The highest layer that it may get.
     pub(super) limit: Layer,
+    /// At which size it is shown; `None` for full size.
+    pub(super) shown: Option<ShownSize>,
     /// What its path carries; `None` if that is not measured.
     pub(super) estimates: Option<watch::Receiver<Estimate>>,
     /// Whether audio is sent beside it.
@@ -251,7 +255,11 @@ impl State {
             let audio = if viewer.sends_audio { AUDIO_WIRE_RATE } else { Bitrate::default() };
             let estimate = viewer.estimates.as_ref().map(|estimates| *estimates.borrow());
             let share = estimate.map(|estimate| video_share(&estimate, audio));
-            let state = ViewerState { limit: Some(viewer.limit), share };
+            let enough = match viewer.shown {
+                Some(size) => size.layer(self.allocator.source()),
+                None => Some(Layer::Full),
+            };
+            let state = ViewerState { limit: enough.min(Some(viewer.limit)), share };
             self.allocator.set_viewer(*peer, state, now);
         }
         let Allocation { layers, targets } = self.allocator.update(now);

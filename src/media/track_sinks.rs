@@ -4,15 +4,15 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU32, AtomicUsize, Ordering},
     },
 };
 
 use tokio::sync::Notify;
 
 use super::{Meter, SILENCE_DBFS, Tee, TeeGuard, VideoFrame, Wake};
-use crate::model::{PeerId, Source};
+use crate::model::{PeerId, ShownSize, Source};
 
 /// Names one track: a source of video, whose frames can be tapped, or one of audio, whose level can.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -61,6 +61,17 @@ struct TrackSink {
     meter: Meter,
     frame_taps: Arc<AtomicUsize>,
     level_taps: Arc<AtomicUsize>,
+    /// The sizes at which the taps show the frames.
+    sizes: Arc<Mutex<Vec<Weak<TapSize>>>>,
+}
+
+/// The width in the upper 16 of 32 bits, the height in the lower; [`TapSize::UNKNOWN`] until it is
+/// told.
+#[derive(Debug)]
+struct TapSize(AtomicU32);
+
+impl TapSize {
+    const UNKNOWN: u32 = u32::MAX;
 }
 
 impl TrackSinks {
@@ -79,8 +90,13 @@ impl TrackSinks {
     /// one. `None` if there is no such entry.
     pub fn tap_frames(&self, of: TrackRef, wake: Wake) -> Option<FrameTap> {
         let sink = self.lock().get(&of)?.clone();
+        let size = Arc::new(TapSize(AtomicU32::new(TapSize::UNKNOWN)));
+        let mut sizes = sink.sizes.lock().unwrap_or_else(PoisonError::into_inner);
+        sizes.retain(|other| other.strong_count() > 0);
+        sizes.push(Arc::downgrade(&size));
+        drop(sizes);
         let frames = sink.frames.attach_waking(wake);
-        Some(FrameTap { frames, _guard: self.count_tap(sink.frame_taps) })
+        Some(FrameTap { frames, size, guard: self.count_tap(sink.frame_taps) })
     }
 
     /// Taps the level of an entry. It is measured while the tap exists. `None` if there is no such
@@ -99,6 +115,22 @@ impl TrackSinks {
     /// Whether any tap on the frames of this entry exists.
     pub fn has_frame_taps(&self, of: TrackRef) -> bool {
         self.lock().get(&of).is_some_and(|sink| sink.frame_taps.load(Ordering::Acquire) > 0)
+    }
+
+    /// At which size the frames of this entry are shown; `None` if a tap has not told it.
+    pub fn shown_size(&self, of: TrackRef) -> Option<ShownSize> {
+        let Some(sink) = self.lock().get(&of).cloned() else { return Some(ShownSize::HIDDEN) };
+        let sizes = sink.sizes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut largest = ShownSize::HIDDEN;
+        for size in sizes.iter().filter_map(Weak::upgrade) {
+            let size = match size.0.load(Ordering::Acquire) {
+                TapSize::UNKNOWN => return None,
+                size => ShownSize { width: (size >> 16) as u16, height: size as u16 },
+            };
+            let (width, height) = (largest.width.max(size.width), largest.height.max(size.height));
+            largest = ShownSize { width, height };
+        }
+        Some(largest)
     }
 
     /// Whether any tap on the level of this entry exists.
@@ -137,14 +169,24 @@ impl fmt::Debug for TrackSinks {
 #[derive(Debug)]
 pub struct FrameTap {
     frames: TeeGuard<VideoFrame>,
-    // Dropped after `frames`, so that the slot is detached before the count changes.
-    _guard: TapGuard,
+    size: Arc<TapSize>,
+    // Dropped after the others, so that the slot is detached before the count changes.
+    guard: TapGuard,
 }
 
 impl FrameTap {
     /// The newest frame, if one arrived since the last call. Never waits.
     pub fn take(&self) -> Option<VideoFrame> {
         self.frames.slot.take()
+    }
+
+    /// Tells at which size the frames are shown, in pixels of the screen: no larger video is sent.
+    /// Until the first call, it is sent in full size.
+    pub fn set_size(&self, size: ShownSize) {
+        let both = u32::from(size.width) << 16 | u32::from(size.height);
+        if self.size.0.swap(both, Ordering::AcqRel) != both {
+            self.guard.shared.taps_changed.notify_one();
+        }
     }
 }
 
@@ -222,6 +264,26 @@ mod tests {
         assert!(!sinks.has_frame_taps(PEER) && has_changed(&sinks));
         frames.put(&frame());
         assert_eq!(woken.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn the_largest_size_counts_at_which_frames_are_shown() {
+        let sinks = TrackSinks::default();
+        let shown = |width, height| Some(ShownSize { width, height });
+        assert_eq!(sinks.shown_size(PEER), Some(ShownSize::HIDDEN));
+        sinks.register(PEER);
+        assert_eq!(sinks.shown_size(PEER), Some(ShownSize::HIDDEN));
+        let [one, other] = [(); 2].map(|()| sinks.tap_frames(PEER, Arc::new(|| ())).unwrap());
+        one.set_size(ShownSize { width: 640, height: 360 });
+        assert_eq!(sinks.shown_size(PEER), None, "one has not told its size");
+        assert!(has_changed(&sinks));
+        other.set_size(ShownSize { width: 320, height: 400 });
+        assert!(has_changed(&sinks));
+        other.set_size(ShownSize { width: 320, height: 400 });
+        assert!(!has_changed(&sinks));
+        assert_eq!(sinks.shown_size(PEER), shown(640, 400));
+        drop(one);
+        assert_eq!(sinks.shown_size(PEER), shown(320, 400));
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::value::RawValue;
 
-use super::{Instance, ParticipantId, Role, Secret, SessionId, SessionKind, TrackList};
+use super::{
+    Instance, ParticipantId, Role, Secret, SessionId, SessionKind, TrackList, WantedTracks,
+};
 
 /// The version of the protocol that this program implements.
 pub const PROTOCOL: u32 = 1;
@@ -350,6 +352,10 @@ pub enum Payload {
         /// whether it is sent. `None` from a program of an earlier version.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         tracks: Option<TrackList>,
+        /// The videos of the receiver that the sender shows, and at which size at most. `None` if
+        /// it wants all of them in full size, as a program of an earlier version.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        wants: Option<WantedTracks>,
     },
     /// A payload that this version does not know: a client ignores it, a hub relays it.
     #[serde(other)]
@@ -360,13 +366,16 @@ impl Payload {
     /// The approximate length of the payload as JSON, in bytes.
     fn bytes(&self) -> usize {
         let fields = 64;
-        let track = 192;
+        let (track, wanted) = (192, 64);
         fields
             + match self {
                 Self::Offer { sdp, .. } | Self::Answer { sdp, .. } => sdp.len(),
                 Self::Candidate { candidate, .. } => candidate.len(),
-                Self::Media { tracks: Some(tracks), .. } => tracks.len() * track,
-                Self::Media { tracks: None, .. } | Self::Unknown => 0,
+                Self::Media { tracks, wants, .. } => {
+                    tracks.as_ref().map_or(0, TrackList::len) * track
+                        + wants.as_ref().map_or(0, WantedTracks::len) * wanted
+                }
+                Self::Unknown => 0,
             }
     }
 }

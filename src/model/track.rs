@@ -1,13 +1,11 @@
 //! The tracks that a participant sends on one peer connection, as it signals them in `media`.
 
-use std::fmt;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use serde::{
-    Deserialize, Deserializer, Serialize, Serializer,
-    de::{IgnoredAny, SeqAccess, Visitor},
+use super::{
+    Instance, PerSource, Source,
+    lenient_list::{self, LenientList},
 };
-
-use super::{Instance, PerSource, Source};
 
 /// The most tracks that are read from one signal; more are ignored.
 pub const MAX_TRACKS: usize = 16;
@@ -104,56 +102,34 @@ impl TrackList {
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
-
-    fn push(&mut self, track: Track) {
-        if self.0.len() < MAX_TRACKS && self.0.iter().all(|known| known.id != track.id) {
-            self.0.push(track);
-        }
-    }
 }
 
 impl FromIterator<Track> for TrackList {
     /// The first [`MAX_TRACKS`] tracks; of several with the same id, the first.
     fn from_iter<I: IntoIterator<Item = Track>>(tracks: I) -> Self {
         let mut list = Self::default();
-        tracks.into_iter().for_each(|track| list.push(track));
+        tracks.into_iter().for_each(|track| list.add(track));
         list
+    }
+}
+
+impl LenientList for TrackList {
+    type Entry = Track;
+
+    fn add(&mut self, track: Track) {
+        if !self.is_full() && self.0.iter().all(|known| known.id != track.id) {
+            self.0.push(track);
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.0.len() >= MAX_TRACKS
     }
 }
 
 impl<'de> Deserialize<'de> for TrackList {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(TrackListVisitor)
-    }
-}
-
-/// Reads a list of tracks. Entries of another form are ignored: a later version may have some.
-struct TrackListVisitor;
-
-impl<'de> Visitor<'de> for TrackListVisitor {
-    type Value = TrackList;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list of tracks")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<TrackList, A::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Entry {
-            Track(Track),
-            Other(IgnoredAny),
-        }
-        let mut list = TrackList::default();
-        while list.len() < MAX_TRACKS {
-            match entries.next_element()? {
-                Some(Entry::Track(track)) => list.push(track),
-                Some(Entry::Other(IgnoredAny)) => {}
-                None => return Ok(list),
-            }
-        }
-        while entries.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(list)
+        lenient_list::deserialize(deserializer)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The newest frame and the audio level of everything that is shown.
 
 use std::{
+    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
@@ -11,6 +12,7 @@ use super::yuv_painter::YuvPainter;
 use crate::{
     engine::{FrameTap, Handle, LevelTap, TrackRef},
     media::VideoFrame,
+    model::ShownSize,
 };
 
 /// The level that counts as silence, in dBFS. Nothing is drawn below it.
@@ -44,6 +46,8 @@ pub(crate) struct MediaFeeds {
     /// Keeps the microphone open while its level is shown.
     microphone: Option<LevelTap>,
     painter: YuvPainter,
+    /// The largest size at which each video was drawn since the last refresh.
+    drawn: RefCell<BTreeMap<TrackRef, ShownSize>>,
 }
 
 /// The newest frame and level of a source.
@@ -66,6 +70,7 @@ impl MediaFeeds {
     pub(crate) fn refresh(&mut self, ctx: &Context, handle: &Handle, media: &VisibleMedia) {
         let now = ctx.input(|input| input.time);
         let VisibleMedia { video, levels, microphone } = media;
+        let drawn = std::mem::take(self.drawn.get_mut());
         self.microphone = match self.microphone.take() {
             tap @ Some(_) if *microphone => tap,
             None if *microphone => Some(handle.microphone_level()),
@@ -83,6 +88,9 @@ impl MediaFeeds {
             if video.contains(source) && feed.tap.is_none() {
                 let ctx = ctx.clone();
                 feed.tap = handle.tap_frames(*source, Arc::new(move || ctx.request_repaint()));
+            }
+            if let (Some(tap), Some(size)) = (&feed.tap, drawn.get(source)) {
+                tap.set_size(*size);
             }
             if let Some(frame) = feed.tap.as_ref().and_then(FrameTap::take) {
                 feed.frame = Some(frame);
@@ -120,6 +128,14 @@ impl MediaFeeds {
     pub(crate) fn latest_frame(&self, track: TrackRef) -> Option<(&VideoFrame, u64, f64)> {
         let feed = self.feeds.get(&track)?;
         feed.frame.as_ref().map(|frame| (frame, feed.frame_number, feed.arrived))
+    }
+
+    /// Notes that a video is drawn at this size, in pixels of the screen: no larger one is needed.
+    pub(crate) fn note_drawn(&self, track: TrackRef, (width, height): (f32, f32)) {
+        let mut drawn = self.drawn.borrow_mut();
+        let size = drawn.entry(track).or_default();
+        size.width = size.width.max(width.ceil() as u16);
+        size.height = size.height.max(height.ceil() as u16);
     }
 
     /// Whether a video has arrived and has then stopped. `now` is in seconds of egui's clock.

@@ -70,6 +70,8 @@ impl Tile<'_> {
         }
         let painter = ui.painter().with_clip_rect(rect.intersect(ui.clip_rect()));
         painter.rect_filled(rect, CORNER, palette.video_background);
+        let pixels = rect.size() * ui.pixels_per_point();
+        feeds.note_drawn(self.track, (pixels.x, pixels.y));
         let now = ui.input(|input| input.time);
         let is_frozen = self.has_video && feeds.is_frozen(self.track, now);
         let note = self.draw_video(ui, &painter, (rect, is_frozen), feeds);

@@ -110,7 +110,8 @@ pub(crate) fn may_close(cause: Option<&Input>) -> bool {
             | Input::Device(..)
             | Input::MicrophoneActivity(_)
             | Input::SourcesAvailable(_)
-            | Input::Preview(_),
+            | Input::Preview(_)
+            | Input::Shown(..),
         )
         | None => false,
     }

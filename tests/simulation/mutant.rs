@@ -154,7 +154,8 @@ impl Shim {
             | Input::Device(..)
             | Input::MicrophoneActivity(_)
             | Input::SourcesAvailable(_)
-            | Input::Preview(_) => is_heard.then_some(input),
+            | Input::Preview(_)
+            | Input::Shown(..) => is_heard.then_some(input),
         }
     }
 
@@ -292,12 +293,13 @@ fn sent_with_swapped_sources(mutant: Option<Mutant>, effect: Effect) -> Effect {
 
 fn swapped_payload(payload: Payload) -> Payload {
     match payload {
-        Payload::Media { microphone, camera, tracks } => {
+        Payload::Media { microphone, camera, tracks, wants } => {
             let swap = |tracks: TrackList| {
                 let all = tracks.iter().cloned();
                 all.map(|one| Track { source: one.source.map(other_source), ..one }).collect()
             };
-            Payload::Media { microphone: camera, camera: microphone, tracks: tracks.map(swap) }
+            let tracks = tracks.map(swap);
+            Payload::Media { microphone: camera, camera: microphone, tracks, wants }
         }
         other @ (Payload::Offer { .. }
         | Payload::Answer { .. }

@@ -220,8 +220,11 @@ impl World {
             }
             Effect::SetPlayback { peer, playback } => self.check_playback(index, peer, playback),
             Effect::SetRemoteTracks { peer, tracks } => self.set_remote_tracks(index, peer, tracks),
-            // They affect only a figure of the statistics, and how the microphone sounds.
-            Effect::ExpectVideo { .. } | Effect::SetVoiceProcessing(_) => Ok(()),
+            // They affect only a figure of the statistics, how the microphone sounds, and which layer is
+            // sent.
+            Effect::ExpectVideo { .. }
+            | Effect::SetVoiceProcessing(_)
+            | Effect::LimitVideo { .. } => Ok(()),
             Effect::Demand(demand) => {
                 if std::mem::replace(&mut self.programs[index].demand, demand) == demand {
                     return error("repeats a demand");
@@ -275,7 +278,8 @@ impl World {
                 if let Payload::Media { microphone, camera, .. } = known
                     && is_of_version_1(index)
                 {
-                    *payload = Payload::Media { microphone, camera, tracks: None }.into();
+                    *payload =
+                        Payload::Media { microphone, camera, tracks: None, wants: None }.into();
                 }
             }
             ClientMessage::Leave { session } => {
@@ -323,7 +327,7 @@ impl World {
                 Err(format!("P{index} signals a candidate before a description"))
             }
             Payload::Candidate { .. } => Ok(()),
-            Payload::Media { microphone, camera, tracks } => {
+            Payload::Media { microphone, camera, tracks, wants: _ } => {
                 let signalled = PerSource { camera: *camera, microphone: *microphone };
                 self.check_media_signal(index, at, (signalled, tracks.as_ref()))
             }

@@ -322,7 +322,7 @@ pub(crate) fn offer(generation: u32) -> Payload {
 /// The signal that a participant sends these sources.
 pub(crate) const fn media(sources: PerSource<bool>) -> Payload {
     let PerSource { camera, microphone } = sources;
-    Payload::Media { microphone, camera, tracks: None }
+    Payload::Media { microphone, camera, tracks: None, wants: None }
 }
 
 pub(crate) fn hub_error(code: ErrorCode) -> HubMessage {

@@ -18,6 +18,8 @@ struct Rig {
     layers: VideoLayers,
     frames: Tee<VideoFrame>,
     started: Arc<AtomicU32>,
+    /// At which size the peers show it.
+    shown: Option<ShownSize>,
     peers: BTreeMap<u64, (Arc<SubscriptionSlot<EncodedVideo>>, watch::Sender<Estimate>)>,
 }
 
@@ -32,7 +34,7 @@ impl Rig {
         };
         let mut layers = VideoLayers::new(30, None, Box::new(start));
         layers.set_needed(true);
-        Self { layers, frames, started, peers: BTreeMap::new() }
+        Self { layers, frames, started, shown: None, peers: BTreeMap::new() }
     }
 
     /// Adds a peer whose path carries so much.
@@ -45,7 +47,7 @@ impl Rig {
 
     fn set(&mut self, peer: u64, limit: Layer, estimates: Option<watch::Receiver<Estimate>>) {
         let slot = Arc::clone(&self.peers[&peer].0);
-        let viewer = VideoViewer { slot, limit, estimates, sends_audio: false };
+        let viewer = VideoViewer { slot, limit, shown: self.shown, estimates, sends_audio: false };
         self.layers.set_viewer(PeerId(peer), Some(viewer));
     }
 
@@ -168,4 +170,21 @@ async fn a_limit_holds_at_once_and_the_target_follows_the_path() {
     rig.set(1, Layer::Half, None);
     let mut half = rig.handed(1).flatten().unwrap();
     assert_eq!(rig.next_frame(&mut half).layer, Layer::Half);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_shown_small_or_not_at_all_is_sent_so() {
+    let mut rig = Rig::new();
+    rig.shown = Some(ShownSize { width: 320, height: 180 });
+    rig.add(1, 20_000);
+    rig.handed(1).flatten().expect("a layer");
+    assert_eq!(rig.layers.encoded(), [Layer::Quarter]);
+    rig.shown = Some(ShownSize::HIDDEN);
+    rig.set(1, Layer::Full, None);
+    assert!(matches!(rig.handed(1), Some(None)), "nothing is sent");
+    assert_eq!(rig.layers.layer(PeerId(1)), Some((None, QualityLimitation::None)));
+    rig.shown = None;
+    rig.set(1, Layer::Full, None);
+    assert!(!rig.handed(1).flatten().expect("at once").is_successor());
+    assert_eq!(rig.layers.layer(PeerId(1)), Some((Some(Layer::Full), QualityLimitation::None)));
 }

@@ -130,7 +130,8 @@ mod tests {
     fn full_budgets_are_removed_and_others_are_kept() {
         let participant = |number: u8| ParticipantId::from_digest([number; 10]);
         let (mut budgets, mut now) = (SignalBudgets::default(), MediaTime::default());
-        let payload = Payload::Media { microphone: true, camera: true, tracks: None }.into();
+        let payload =
+            Payload::Media { microphone: true, camera: true, tracks: None, wants: None }.into();
         let (to, source) = (participant(255), Some(SourceAddress(7)));
         let mut max = 0;
         for round in 0..100 {

@@ -52,7 +52,7 @@ fn a_payload_is_relayed_unchanged() {
 #[test]
 fn a_media_message_is_relayed_like_any_signal() {
     let mut broadcast = hub(BROADCAST);
-    let media = Payload::Media { microphone: false, camera: true, tracks: None };
+    let media = Payload::Media { microphone: false, camera: true, tracks: None, wants: None };
     assert_eq!(broadcast.send(1, signal(2, media.clone())), ["2: signal a 1"]);
     assert_eq!(broadcast.send(2, signal(3, media)), ["2: not-allowed a"]);
 }

@@ -16,7 +16,7 @@ fn candidate() -> Payload {
 }
 
 fn media() -> Payload {
-    Payload::Media { microphone: true, camera: true, tracks: None }
+    Payload::Media { microphone: true, camera: true, tracks: None, wants: None }
 }
 
 fn signal(id: &str, to: u8, payload: Payload) -> ClientMessage {
