@@ -3,6 +3,7 @@
 mod hub_presence;
 mod replacement_limiter;
 mod retry_delay;
+mod shown;
 
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use crate::model::{
     ChatMessage, ChatText, ConnectionFailure, DataChannelKind, Enabled, Event, Failure,
     FailureCause, Instance, LeaveReason, Media, MediaSet, MediaTime, Member, NegotiatedMedia,
     ParticipantId, ParticipantState, ParticipantStatus, Payload, PeerEvent, PerSource, Presence,
-    Role, ShownSize,
+    Role,
 };
 
 /// A participant that we are paired with.
@@ -385,13 +386,6 @@ impl Participant {
         if reachable && !peer.is_new() && self.last_signal.as_ref() != Some(&signal) {
             self.last_signal = Some(signal.clone());
             cx.send_signal(&self.id, signal);
-        }
-    }
-
-    /// Sets at which size we show the participant's videos.
-    pub(super) fn set_shown(&mut self, sizes: PerSource<Option<ShownSize>>) {
-        if let ConnectionPhase::Open(peer) = &mut self.connection {
-            peer.set_shown(sizes);
         }
     }
 

@@ -15,6 +15,7 @@ use tracing::Span;
 
 use super::{
     EngineOptions, Handle,
+    active_peer::ActivePeer,
     core_trace::TracedCore,
     handle::{Call, Request},
     hub_task::{HubHandle, HubTaskId, HubTaskOptions},
@@ -24,20 +25,19 @@ use super::{
     secret_store::SecretStore,
     session_stats::{CollectedStats, StatsCollector},
     tone_measurement::UnmeasuredStats,
-    video_layers::VideoViewer,
     wanted_sizes::WantedSizes,
 };
 use crate::{
     conference::{Effect, HubEvent, HubNews, HubRef, Input, MemberNews, Playback, SessionNews},
     media::{self, FarEnd, IncomingTrack, Notifier, TrackSinks},
     model::{
-        Command, Event, JoinTarget, Layer, Media, MediaTime, MixId, OpenRequest, ParticipantId,
-        Payload, PeerEvent, PeerId, PeerMedia, PerDevice, PerSource, ShownSize, Snapshot, Source,
-        Stats, VoiceProcessing, candidate_addresses,
+        Command, Event, JoinTarget, Media, MediaTime, MixId, OpenRequest, ParticipantId, Payload,
+        PeerEvent, PeerId, PeerMedia, PerDevice, PerSource, Snapshot, Stats, VoiceProcessing,
+        candidate_addresses,
     },
     network::KnownPaths,
     supervision::catch_async,
-    transport::{CheckBudgets, Connection, ConnectionConfig, EventSinks, SourceMedia},
+    transport::{CheckBudgets, Connection, ConnectionConfig, EventSinks},
 };
 
 /// Requests that may wait; a user makes a few a second.
@@ -85,19 +85,6 @@ pub struct Engine {
     has_announced: bool,
     /// When the core decided the effects that are being performed.
     decided_at: MediaTime,
-}
-
-/// A peer connection, and what it sends now: a source that continues is not restarted.
-struct ActivePeer {
-    connection: Connection,
-    /// The hub at which the remote participant is known.
-    hub: HubRef,
-    /// The highest layer that is sent of each source.
-    layers: PerSource<Option<Layer>>,
-    /// At which size the remote peer shows the video of each source; `None` for full size.
-    shown_there: PerSource<Option<ShownSize>>,
-    /// The span of its log records.
-    span: Span,
 }
 
 /// An event from another part of this process.
@@ -522,49 +509,6 @@ impl Engine {
 fn track_span(active: &ActivePeer, track: &IncomingTrack) -> Span {
     let media = track.codec.media().name();
     tracing::warn_span!(parent: &active.span, "track", media)
-}
-
-impl ActivePeer {
-    /// Starts and stops sending sources; those that continue are not interrupted.
-    fn set_sending(
-        &mut self,
-        local_media: &mut LocalMedia,
-        (peer, layers): (PeerId, PerSource<Option<Layer>>),
-    ) {
-        let before = std::mem::replace(&mut self.layers, layers);
-        let is_audio_new = before.microphone.is_some() != layers.microphone.is_some();
-        let is_new = |source: &Source| {
-            // What audio needs is not there for video.
-            before[*source] != layers[*source] || (is_audio_new && source.media() == Media::Video)
-        };
-        for source in Source::ALL.into_iter().filter(is_new) {
-            match (source.media(), layers[source]) {
-                (Media::Video, _) => self.update_video(local_media, (peer, source)),
-                (Media::Audio, Some(_)) => {
-                    let packets = SourceMedia::Audio(local_media.subscribe_audio());
-                    self.connection.send(source, Some(packets));
-                }
-                (Media::Audio | Media::Data, _) => self.connection.send(source, None),
-            }
-        }
-    }
-
-    /// Tells the layers of a video what this connection may get of it.
-    fn update_video(&self, local_media: &mut LocalMedia, (peer, source): (PeerId, Source)) {
-        let viewer = self.layers[source].and_then(|limit| self.viewer(source, limit));
-        local_media.set_video_viewer(source, peer, viewer);
-    }
-
-    /// What the layers of a video need of this connection.
-    fn viewer(&self, source: Source, limit: Layer) -> Option<VideoViewer> {
-        Some(VideoViewer {
-            slot: self.connection.video_slot(source)?,
-            limit,
-            shown: self.shown_there[source],
-            estimates: None,
-            sends_audio: self.layers.microphone.is_some(),
-        })
-    }
 }
 
 impl EngineInputs {

@@ -1,5 +1,6 @@
 //! The event loop that owns the core: it passes inputs to the core and carries out its effects.
 
+mod active_peer;
 mod core_trace;
 mod device_slot;
 mod devices;

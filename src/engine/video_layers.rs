@@ -16,7 +16,9 @@ use tokio::{
 };
 
 use crate::{
-    bandwidth::{AUDIO_WIRE_RATE, Allocation, Estimate, LayerAllocator, ViewerState, video_share},
+    bandwidth::{
+        AUDIO_WIRE_RATE, Allocation, Estimate, LayerAllocator, ViewerState, is_limited, video_share,
+    },
     encode::{VideoEncoder, VideoSettings},
     media::{EncodedVideo, Fanout, MAX_LAG, SubscriptionSlot, now},
     model::{
@@ -53,8 +55,39 @@ pub(super) struct VideoViewer {
     pub(super) shown: Option<ShownSize>,
     /// What its path carries; `None` if that is not measured.
     pub(super) estimates: Option<watch::Receiver<Estimate>>,
+    /// Takes the rate on the wire that the connection could use at most.
+    pub(super) set_desired: Option<Box<dyn Fn(Bitrate) + Send>>,
     /// Whether audio is sent beside it.
     pub(super) sends_audio: bool,
+}
+
+impl VideoViewer {
+    /// The rate on the wire of the audio beside it.
+    fn audio(&self) -> Bitrate {
+        if self.sends_audio { AUDIO_WIRE_RATE } else { Bitrate::default() }
+    }
+
+    /// What a source of that size may send to it.
+    fn state(&self, source: Size) -> ViewerState {
+        let enough = match self.shown {
+            Some(size) => size.layer(source),
+            None => Some(Layer::Full),
+        };
+        let estimate = self.estimates.as_ref().map(|estimates| *estimates.borrow());
+        ViewerState {
+            limit: enough.min(Some(self.limit)),
+            share: estimate.map(|estimate| video_share(&estimate, self.audio())),
+            is_limited: estimate.is_some_and(|estimate| is_limited(&estimate)),
+        }
+    }
+
+    /// Tells its connection how much the video could use.
+    fn tell_desired(&self, video: Bitrate) {
+        if let Some(set_desired) = &self.set_desired {
+            let audio = self.audio();
+            set_desired(Bitrate::from_bps(video.as_bps() + audio.as_bps()));
+        }
+    }
 }
 
 struct Shared {
@@ -219,6 +252,7 @@ impl State {
                 self.allocator.remove(peer);
                 if let Some(viewer) = self.viewers.remove(&peer) {
                     viewer.slot.set(None);
+                    viewer.tell_desired(Bitrate::default());
                 }
             }
         }
@@ -252,15 +286,9 @@ impl State {
         let before: Vec<_> =
             self.viewers.keys().map(|peer| (*peer, self.allocator.layer(*peer))).collect();
         for (peer, viewer) in &self.viewers {
-            let audio = if viewer.sends_audio { AUDIO_WIRE_RATE } else { Bitrate::default() };
-            let estimate = viewer.estimates.as_ref().map(|estimates| *estimates.borrow());
-            let share = estimate.map(|estimate| video_share(&estimate, audio));
-            let enough = match viewer.shown {
-                Some(size) => size.layer(self.allocator.source()),
-                None => Some(Layer::Full),
-            };
-            let state = ViewerState { limit: enough.min(Some(viewer.limit)), share };
+            let state = viewer.state(self.allocator.source());
             self.allocator.set_viewer(*peer, state, now);
+            viewer.tell_desired(self.allocator.desired(*peer));
         }
         let Allocation { layers, targets } = self.allocator.update(now);
         for (peer, layer) in layers {

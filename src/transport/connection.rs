@@ -231,6 +231,13 @@ impl Connection {
         self.bandwidth.set_desired(rate);
     }
 
+    /// Returns a function that does what [`Self::set_desired_rate`] does, for a task without this
+    /// handle.
+    pub fn desired_rate(&self) -> impl Fn(Bitrate) + Send + use<> {
+        let bandwidth = Arc::clone(&self.bandwidth);
+        move |rate| bandwidth.set_desired(rate)
+    }
+
     /// Sets the share of this machine's uplink that the connection may use, on the wire; `None` for
     /// no limit.
     pub fn set_rate_ceiling(&self, rate: Option<Bitrate>) {

@@ -29,6 +29,10 @@ pub(super) struct Viewer {
     slow_share: (Bitrate, MediaTime),
     /// Since when each layer has fitted, with room.
     fits_since: [Option<MediaTime>; 3],
+    /// Since when each layer has been carried, if only just.
+    carried_since: [Option<MediaTime>; 3],
+    /// Whether the estimate says something of the path.
+    is_tested: bool,
     went_up: Option<MediaTime>,
     went_down: Option<MediaTime>,
     /// How long after going down it does not go up.
@@ -40,6 +44,9 @@ const UP_MARGIN: f64 = 1.2;
 
 /// How long it must have it.
 const UP_AFTER: Duration = Duration::from_secs(4);
+
+/// How long a share must just carry a higher layer before it is tried.
+const TRY_AFTER: Duration = Duration::from_secs(10);
 
 /// How much of what it needs a share must have to stay: the target of a layer follows no smaller
 /// fall either.
@@ -64,18 +71,24 @@ const SLOW_RISE: f64 = 1.1;
 impl Viewer {
     pub(super) fn new(now: MediaTime) -> Self {
         Self {
-            state: ViewerState { limit: None, share: None },
+            state: ViewerState { limit: None, share: None, is_limited: false },
             layer: None,
             begun: now,
             slow_share: (Bitrate::default(), now),
             fits_since: [None; 3],
+            carried_since: [None; 3],
+            is_tested: false,
             went_up: None,
             went_down: None,
             hold: HOLD,
         }
     }
 
-    pub(super) fn set(&mut self, state: ViewerState, now: MediaTime) {
+    /// Sets what it may get and can carry. An estimate begins low and grows with what is sent: until
+    /// the path was full once, or the estimate has reached `enough`, it says nothing.
+    pub(super) fn set(&mut self, mut state: ViewerState, enough: Bitrate, now: MediaTime) {
+        self.is_tested |= state.is_limited || state.share >= Some(enough);
+        state.share = state.share.filter(|_| self.is_tested);
         let share = state.share.unwrap_or_default();
         if self.state.share.is_none() || self.state.limit.is_none() {
             self.slow_share = (share, now);
@@ -142,7 +155,9 @@ impl Viewer {
                 share.as_bps() as f64 >= self.needed_at_first(point, now)
             } else {
                 let has_waited = fits_with_room.is_some_and(|at| now.since(at) >= UP_AFTER);
-                fits_with_room.is_some() && !is_held && (has_waited || is_proved)
+                let is_worth_trying = self.note_carried(point, share, now);
+                let has_room = fits_with_room.is_some() && (has_waited || is_proved);
+                !is_held && (has_room || is_worth_trying)
             };
             if fits {
                 best = Some(point.layer);
@@ -163,6 +178,20 @@ impl Viewer {
         let since = &mut self.fits_since[point.layer as usize];
         *since = fits.then(|| since.unwrap_or(now));
         *since
+    }
+
+    /// Whether the share has carried a layer for long. An estimate does not grow far beyond what is
+    /// sent, and without probes the smaller layer cannot prove more: then the larger one is tried.
+    fn note_carried(&mut self, point: &LayerPoint, share: Bitrate, now: MediaTime) -> bool {
+        let needed = match (point.takers, point.layer) {
+            (0, Layer::Quarter | Layer::Half) => point.alone,
+            (0, Layer::Full) => point.floor,
+            _ => point.shared,
+        };
+        let carries = share.as_bps() as f64 >= needed.as_bps() as f64 * STAY_MARGIN;
+        let since = &mut self.carried_since[point.layer as usize];
+        *since = carries.then(|| since.unwrap_or(now));
+        since.is_some_and(|at| now.since(at) >= TRY_AFTER)
     }
 
     fn needed_at_first(&self, point: &LayerPoint, now: MediaTime) -> f64 {

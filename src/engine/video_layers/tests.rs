@@ -47,7 +47,14 @@ impl Rig {
 
     fn set(&mut self, peer: u64, limit: Layer, estimates: Option<watch::Receiver<Estimate>>) {
         let slot = Arc::clone(&self.peers[&peer].0);
-        let viewer = VideoViewer { slot, limit, shown: self.shown, estimates, sends_audio: false };
+        let viewer = VideoViewer {
+            slot,
+            limit,
+            shown: self.shown,
+            estimates,
+            set_desired: None,
+            sends_audio: false,
+        };
         self.layers.set_viewer(PeerId(peer), Some(viewer));
     }
 
@@ -81,7 +88,8 @@ impl Rig {
 
 fn estimate(kbps: u64) -> Estimate {
     let rate = Bitrate::from_kbps(kbps);
-    Estimate { target: rate, ..BandwidthEstimator::new(rate, rate..=rate).estimate() }
+    let is_overused = true;
+    Estimate { target: rate, is_overused, ..BandwidthEstimator::new(rate, rate..=rate).estimate() }
 }
 
 #[tokio::test(start_paused = true)]

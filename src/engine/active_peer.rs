@@ -1,0 +1,71 @@
+//! An open peer connection, and what it sends.
+
+use tracing::Span;
+
+use super::{local_media::LocalMedia, video_layers::VideoViewer};
+use crate::{
+    conference::HubRef,
+    model::{Layer, Media, PeerId, PerSource, ShownSize, Source},
+    transport::{Connection, SourceMedia},
+};
+
+/// A peer connection, and what it sends now: a source that continues is not restarted.
+pub(super) struct ActivePeer {
+    pub(super) connection: Connection,
+    /// The hub at which the remote participant is known.
+    pub(super) hub: HubRef,
+    /// The highest layer that is sent of each source.
+    pub(super) layers: PerSource<Option<Layer>>,
+    /// At which size the remote peer shows the video of each source; `None` for full size.
+    pub(super) shown_there: PerSource<Option<ShownSize>>,
+    /// The span of its log records.
+    pub(super) span: Span,
+}
+
+impl ActivePeer {
+    /// Starts and stops sending sources; those that continue are not interrupted.
+    pub(super) fn set_sending(
+        &mut self,
+        local_media: &mut LocalMedia,
+        (peer, layers): (PeerId, PerSource<Option<Layer>>),
+    ) {
+        let before = std::mem::replace(&mut self.layers, layers);
+        let is_audio_new = before.microphone.is_some() != layers.microphone.is_some();
+        let is_new = |source: &Source| {
+            // What audio needs is not there for video.
+            before[*source] != layers[*source] || (is_audio_new && source.media() == Media::Video)
+        };
+        for source in Source::ALL.into_iter().filter(is_new) {
+            match (source.media(), layers[source]) {
+                (Media::Video, _) => self.update_video(local_media, (peer, source)),
+                (Media::Audio, Some(_)) => {
+                    let packets = SourceMedia::Audio(local_media.subscribe_audio());
+                    self.connection.send(source, Some(packets));
+                }
+                (Media::Audio | Media::Data, _) => self.connection.send(source, None),
+            }
+        }
+    }
+
+    /// Tells the layers of a video what this connection may get of it.
+    pub(super) fn update_video(
+        &self,
+        local_media: &mut LocalMedia,
+        (peer, source): (PeerId, Source),
+    ) {
+        let viewer = self.layers[source].and_then(|limit| self.viewer(source, limit));
+        local_media.set_video_viewer(source, peer, viewer);
+    }
+
+    /// What the layers of a video need of this connection.
+    fn viewer(&self, source: Source, limit: Layer) -> Option<VideoViewer> {
+        Some(VideoViewer {
+            slot: self.connection.video_slot(source)?,
+            limit,
+            shown: self.shown_there[source],
+            estimates: Some(self.connection.estimates()),
+            set_desired: Some(Box::new(self.connection.desired_rate())),
+            sends_audio: self.layers.microphone.is_some(),
+        })
+    }
+}
