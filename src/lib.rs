@@ -47,7 +47,7 @@ mod fuzz_cases {
     type Target = fn(&[u8]);
 
     /// The targets of `tests/fuzz`, each with the name of its folder of cases.
-    const TARGETS: [(&str, Target); 16] = [
+    const TARGETS: [(&str, Target); 17] = [
         ("audio", crate::playback::fuzz::audio),
         ("chat", crate::model::fuzz::chat),
         ("client", crate::signalling::fuzz::client),
@@ -58,6 +58,7 @@ mod fuzz_cases {
         ("request", crate::signalling::fuzz::request),
         ("rooms", crate::signalling::fuzz::rooms),
         ("rtcp", crate::transport::fuzz::rtcp),
+        ("rtx", crate::transport::fuzz::rtx),
         ("sctp", crate::transport::fuzz::sctp),
         ("settings", crate::ui::fuzz::settings),
         ("video", crate::playback::fuzz::video),

@@ -243,6 +243,12 @@ impl Connection {
     pub fn set_rate_ceiling(&self, rate: Option<Bitrate>) {
         self.bandwidth.set_ceiling(rate);
     }
+
+    /// Sets whether the connection may probe for more bandwidth: of the connections of a machine,
+    /// one at a time should.
+    pub fn set_may_probe(&self, may_probe: bool) {
+        self.bandwidth.set_may_probe(may_probe);
+    }
 }
 
 /// Runs the connection's task. If it panics, the connection has failed.

@@ -10,7 +10,10 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use rtc::{
-    interceptor::{AttributedPacket, Packet, TaggedPacket},
+    interceptor::{
+        AttributedPacket, Interceptor, Packet, RTCPFeedback, RTPHeaderExtension, StreamInfo,
+        TaggedPacket,
+    },
     rtcp, rtp,
     sansio::Protocol,
     sctp::{
@@ -23,14 +26,16 @@ use tokio::sync::mpsc;
 
 use super::{
     CheckBudget, Connection, ConnectionConfig, EventSinks, Impairment,
-    congestion::BandwidthControl,
-    rejected_sections, sctp_filter as filter,
+    congestion::{BandwidthControl, TRANSPORT_NUMBER_URI},
+    rejected_sections,
+    retransmission::LossRecovery,
+    sctp_filter as filter,
     sdp::{self, Description},
     ssrc_limiter::SsrcLimiter,
     tap::{LocalStream, Tap, TapShared},
 };
 use crate::{
-    media::SenderReports,
+    media::{RoundTripTime, SenderReports},
     model::{
         Candidate, Direction, Media, OperationId, PeerCommand, PeerEvent, PeerId, PeerMedia,
         PerChannel, PerSource,
@@ -38,7 +43,45 @@ use crate::{
     network::KnownPaths,
 };
 
-/// Passes RTP and RTCP packets through the tap of one connection.
+/// What is negotiated about a video: NACKs, RTX, and transport-wide feedback.
+fn negotiated_video() -> StreamInfo {
+    let feedback = |typ: &str| RTCPFeedback { typ: typ.to_owned(), parameter: String::new() };
+    StreamInfo {
+        ssrc: 7,
+        payload_type: 102,
+        ssrc_rtx: Some(8),
+        payload_type_rtx: Some(105),
+        rtcp_feedback: vec![feedback("nack"), feedback("transport-cc")],
+        rtp_header_extensions: vec![RTPHeaderExtension {
+            uri: TRANSPORT_NUMBER_URI.to_owned(),
+            id: 3,
+        }],
+        ..StreamInfo::default()
+    }
+}
+
+/// Passes RTP packets of a video and of its RTX stream to what requests lost packets.
+pub fn rtx(data: &[u8]) {
+    let mut recovery = LossRecovery::new(RoundTripTime::default());
+    recovery.bind_remote_stream(&negotiated_video());
+    let mut now = Instant::now();
+    for (kind, datagram) in parts(data) {
+        now += Duration::from_millis(kind.into());
+        let mut bytes = BytesMut::from(datagram);
+        if let Ok(packet) = rtp::Packet::unmarshal(&mut bytes) {
+            let message = AttributedPacket::new(Packet::Rtp(packet));
+            let tagged = TaggedPacket { now, transport: TransportContext::default(), message };
+            recovery.handle_read(tagged).expect("it returns no errors");
+        }
+        recovery.handle_timeout(now).expect("it returns no errors");
+        while recovery.poll_read().is_some() {}
+        while recovery.poll_write().is_some() {}
+        assert!(recovery.poll_timeout().is_none_or(|due| due > now));
+    }
+}
+
+/// Passes RTP and RTCP packets through the tap of one connection. Among them are transport-wide
+/// feedback and REMB.
 pub fn rtcp(data: &[u8]) {
     let own = [LocalStream::new(3, Media::Audio), LocalStream::new(7, Media::Video)];
     let shared = TapShared {
@@ -47,6 +90,7 @@ pub fn rtcp(data: &[u8]) {
         bandwidth: BandwidthControl::new(),
     };
     let mut tap = Tap::new(&own, SenderReports::default(), shared);
+    tap.bind_local_stream(&negotiated_video());
     let mut now = Instant::now();
     for (kind, datagram) in parts(data) {
         let mut bytes = BytesMut::from(datagram);

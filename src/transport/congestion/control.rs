@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use tokio::sync::watch;
@@ -36,6 +36,7 @@ pub(in crate::transport) struct BandwidthControl {
     desired: AtomicU64,
     /// Bits per second, or [`NO_CEILING`].
     ceiling: AtomicU64,
+    may_probe: AtomicBool,
 }
 
 impl BandwidthControl {
@@ -45,6 +46,7 @@ impl BandwidthControl {
             estimates: watch::Sender::new(estimator(DEFAULT_DESIRED).estimate()),
             desired: AtomicU64::new(DEFAULT_DESIRED.as_bps()),
             ceiling: AtomicU64::new(NO_CEILING),
+            may_probe: AtomicBool::new(true),
         })
     }
 
@@ -73,10 +75,16 @@ impl BandwidthControl {
         self.ceiling.store(rate.map_or(NO_CEILING, Bitrate::as_bps), Ordering::Relaxed);
     }
 
+    /// Sets whether the connection may probe.
+    pub(in crate::transport) fn set_may_probe(&self, may_probe: bool) {
+        self.may_probe.store(may_probe, Ordering::Relaxed);
+    }
+
     /// Tells the estimator what was set.
     pub(super) fn apply(&self, estimator: &mut BandwidthEstimator) {
         estimator.set_desired(Bitrate::from_bps(self.desired.load(Ordering::Relaxed)));
         let ceiling = self.ceiling.load(Ordering::Relaxed);
+        estimator.set_may_probe(self.may_probe.load(Ordering::Relaxed));
         estimator.set_ceiling((ceiling != NO_CEILING).then(|| Bitrate::from_bps(ceiling)));
     }
 

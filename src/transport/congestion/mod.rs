@@ -28,7 +28,7 @@ use self::{
     feedback::FeedbackReader,
 };
 use crate::{
-    bandwidth::{BandwidthEstimator, ClusterId, PacketKind, SentPacket},
+    bandwidth::{BandwidthEstimator, ClusterId, PacingRate, PacketKind, ProbeCluster, SentPacket},
     media,
     model::{Bitrate, MediaTime},
 };
@@ -159,10 +159,18 @@ impl CongestionController {
     }
 
     /// Follows the time, and what the program wants to send.
-    pub(super) fn poll(&mut self, now: MediaTime) {
+    /// Returns a probe that is to be sent now.
+    pub(super) fn poll(&mut self, now: MediaTime) -> Option<ProbeCluster> {
         self.control.apply(&mut self.estimator);
-        while self.estimator.poll(now).is_some() {}
+        let probe = self.estimator.poll(now);
         self.publish();
+        probe
+    }
+
+    /// How fast packets may leave.
+    pub(super) fn pacing_rate(&self) -> PacingRate {
+        let estimate = self.estimator.estimate();
+        PacingRate { target: estimate.target, pacing: estimate.pacing }
     }
 
     /// When [`Self::poll`] has something to do.

@@ -62,24 +62,29 @@ struct Missing {
 }
 
 impl MissingPackets {
-    /// Notes a packet. `is_retransmission` is whether it arrived on an RTX stream.
-    pub(super) fn on_packet(&mut self, sequence: u16, is_retransmission: bool, now: Instant) {
+    /// Notes a packet. `is_retransmission` is whether it arrived on an RTX stream. Returns whether it
+    /// was missing, or is new: senders also fill probes with packets that have arrived before.
+    pub(super) fn on_packet(
+        &mut self,
+        sequence: u16,
+        is_retransmission: bool,
+        now: Instant,
+    ) -> bool {
         let Some((newest, arrived_at)) = self.newest else {
             self.newest = Some((FIRST_LAP + u64::from(sequence), now));
-            return;
+            return true;
         };
         let ahead = sequence.wrapping_sub(newest as u16).cast_signed();
         let number = newest.wrapping_add_signed(i64::from(ahead));
         if ahead <= 0 {
-            self.on_late_packet(number, is_retransmission, now);
-            return;
+            return self.on_late_packet(number, is_retransmission, now);
         }
         self.newest = Some((number, now));
         let gap = ahead as usize - 1;
         // After a pause of the network all of them are too late.
         if self.missing.len() + gap > MAX_MISSING || now.duration_since(arrived_at) > MAX_AGE {
             self.missing.clear();
-            return;
+            return true;
         }
         let due = now + self.reordering.delay(now);
         let missing =
@@ -87,10 +92,11 @@ impl MissingPackets {
         self.missing.extend((newest + 1..number).map(missing));
         self.loss *= (1.0 - LOSS_WEIGHT).powi(ahead.into());
         self.loss += gap as f32 * LOSS_WEIGHT;
+        true
     }
 
-    fn on_late_packet(&mut self, number: u64, is_retransmission: bool, now: Instant) {
-        let Some(missing) = self.missing.remove(&number) else { return };
+    fn on_late_packet(&mut self, number: u64, is_retransmission: bool, now: Instant) -> bool {
+        let Some(missing) = self.missing.remove(&number) else { return false };
         let age = now.duration_since(missing.since);
         // Without RTX, an answer cannot be told from the lost packet, but it takes a round trip.
         let is_answer =
@@ -99,6 +105,7 @@ impl MissingPackets {
             self.reordering.record(age, now);
             self.loss = (self.loss - LOSS_WEIGHT).max(0.0);
         }
+        true
     }
 
     /// The packets to request now, oldest first.

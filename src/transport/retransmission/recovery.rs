@@ -55,9 +55,10 @@ impl LossRecovery {
         if is_retransmission && !rtx::restore(packet, stream.ssrc, stream.payload_type) {
             return false;
         }
-        stream.missing.on_packet(packet.header.sequence_number, is_retransmission, now);
+        let number = packet.header.sequence_number;
+        let is_wanted = stream.missing.on_packet(number, is_retransmission, now);
         self.request_due(now);
-        true
+        is_wanted || !is_retransmission
     }
 
     fn request_due(&mut self, now: Instant) {

@@ -29,6 +29,9 @@ const BUDGET_PERCENT: usize = 30;
 /// Bytes that may be sent again beyond that: about one keyframe.
 const BUDGET_BURST: usize = 64 * 1024;
 
+/// The last packets of which one is sent as padding.
+const PADDING_CHOICE: usize = 16;
+
 /// The bytes of a packet on the wire beside its payload: IPv4, UDP, RTP with an extension, and the
 /// authentication tag.
 const OVERHEAD: usize = 64;
@@ -126,6 +129,27 @@ impl Retransmitter {
         }
         self.budget = budget;
         repeats
+    }
+
+    /// Whether there is something to send as padding.
+    pub(in crate::transport) fn has_padding(&self) -> bool {
+        self.streams.iter().any(|stream| stream.rtx.is_some() && !stream.packets.is_empty())
+    }
+
+    /// A packet of padding, about as large as that on the wire: one of the last packets once more,
+    /// which repairs a loss if it was lost. `None` without an RTX stream.
+    pub(in crate::transport) fn padding(&mut self, bytes: u32) -> Option<rtp::Packet> {
+        let wanted = (bytes as usize).saturating_sub(OVERHEAD);
+        let has_packets =
+            |stream: &&mut SentStream| stream.rtx.is_some() && !stream.packets.is_empty();
+        let SentStream { rtx: Some(rtx), packets, .. } =
+            self.streams.iter_mut().find(has_packets)?
+        else {
+            return None;
+        };
+        let newest = packets.iter().rev().take(PADDING_CHOICE);
+        let nearest = newest.min_by_key(|sent| sent.packet.payload.len().abs_diff(wanted))?;
+        Some(rtx.encapsulate(&nearest.packet))
     }
 
     fn stream(&mut self, ssrc: u32) -> Option<&mut SentStream> {
@@ -261,6 +285,26 @@ mod tests {
         assert_eq!(sender.ask(&[0, 1, 1024], 0).len(), 2);
         sender.send(2000, 1, 0);
         assert_eq!(sender.ask(&[1, 1024, 2000], 200), [packet(2000, 1)]);
+    }
+
+    #[test]
+    fn padding_is_the_recent_packet_of_the_nearest_size_on_the_rtx_stream() {
+        let mut sender = Fixture::new(Some((9, 105)));
+        assert!(!sender.retransmitter.has_padding());
+        for (number, payload) in [(1, 1000), (2, 300), (3, 600)] {
+            sender.send(number, payload, 0);
+        }
+        assert!(sender.retransmitter.has_padding());
+        let sizes = [264, 700, 1264].map(|bytes| {
+            let padding = sender.retransmitter.padding(bytes).unwrap();
+            assert_eq!(padding.header.ssrc, 9);
+            padding.payload.len()
+        });
+        assert_eq!(sizes, [302, 602, 1002]);
+        let mut without = Fixture::new(None);
+        without.send(1, 1000, 0);
+        assert!(!without.retransmitter.has_padding());
+        assert_eq!(without.retransmitter.padding(1264), None);
     }
 
     #[test]

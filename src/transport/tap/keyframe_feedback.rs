@@ -33,7 +33,8 @@ impl KeyframeFeedback {
         }
     }
 
-    fn request(&self, ssrc: u32) {
+    /// Signals that a video needs a keyframe.
+    pub(super) fn request(&self, ssrc: u32) {
         let video = self.videos.iter().find(|(known, _)| *known == ssrc);
         if let Some((_, keyframes)) = video {
             keyframes.request();

@@ -5,8 +5,8 @@
 //! which the remote peer chooses. The tap goes by SSRC instead, and delivers nothing twice.
 
 mod authenticated_ssrcs;
-mod frame_batcher;
 mod keyframe_feedback;
+mod paced_queue;
 mod send_clock;
 mod sender_reports;
 
@@ -27,19 +27,21 @@ use rtc::{
 
 pub(super) use self::send_clock::{SendClock, VIDEO_CLOCK_RATE};
 use self::{
-    authenticated_ssrcs::AuthenticatedSsrcs, frame_batcher::FrameBatcher,
-    keyframe_feedback::KeyframeFeedback, sender_reports::SenderReportRewriter,
+    authenticated_ssrcs::AuthenticatedSsrcs,
+    keyframe_feedback::KeyframeFeedback,
+    paced_queue::{Departing, PacedQueue},
+    sender_reports::SenderReportRewriter,
 };
 use super::{
-    congestion::{BandwidthControl, CongestionController, Departure},
+    congestion::{BandwidthControl, CongestionController, Departure, wire_bytes},
     retransmission::Retransmitter,
     ssrc_limiter::SsrcLimiter,
     stats::ConnectionStats,
 };
 use crate::{
-    bandwidth::PacketKind,
+    bandwidth::{Content, PacketKind},
     media::{AUDIO_RATE, KeyframeRequest, SenderReports},
-    model::Media,
+    model::{Media, MediaTime},
 };
 
 /// The position of the tap: between the network and everything that makes packets, so that it sees
@@ -58,7 +60,11 @@ pub(super) struct Tap {
     stats: Arc<ConnectionStats>,
     authenticated: AuthenticatedSsrcs,
     reads: VecDeque<TaggedPacket>,
-    writes: FrameBatcher,
+    writes: PacedQueue,
+    /// The next sequence number of each video. Frames that the queue drops leave no gap.
+    sequences: Vec<(u32, u16)>,
+    /// The newest time that webrtc-rs has told.
+    now: MediaTime,
 }
 
 /// What the tap shares with the rest of its connection.
@@ -99,17 +105,20 @@ impl LocalStream {
 impl Tap {
     pub(super) fn new(local: &[LocalStream], reports: SenderReports, shared: TapShared) -> Self {
         let TapShared { stats, limiter, bandwidth } = shared;
+        let congestion = CongestionController::new(bandwidth);
         Self {
+            writes: PacedQueue::new(congestion.pacing_rate()),
+            sequences: vec![],
+            now: MediaTime::default(),
             videos: local.iter().filter(|one| one.is_video).map(|one| one.ssrc).collect(),
             keyframe_feedback: KeyframeFeedback::new(local),
             retransmitter: Retransmitter::default(),
-            congestion: CongestionController::new(bandwidth),
+            congestion,
             report_rewriter: SenderReportRewriter::new(local),
             received_reports: reports,
             stats,
             authenticated: AuthenticatedSsrcs::new(limiter),
             reads: VecDeque::new(),
-            writes: FrameBatcher::default(),
         }
     }
 
@@ -132,7 +141,8 @@ impl Tap {
         for packet in self.retransmitter.on_nack(nack, round_trip, now) {
             let message = AttributedPacket::new(Packet::Rtp(packet));
             let message = message.with(Attribute::Retransmission);
-            self.writes.push(TaggedPacket { now, transport: TransportContext::default(), message });
+            let packet = TaggedPacket { now, transport: TransportContext::default(), message };
+            self.writes.push_retransmission(packet);
         }
     }
 
@@ -149,32 +159,80 @@ impl Tap {
     }
 
     /// Numbers, keeps and counts an RTP packet that leaves.
-    fn on_departure(&mut self, packet: &mut rtp::Packet, is_again: bool, now: Instant) {
-        let is_video = self.videos.contains(&packet.header.ssrc);
-        let kind = match (is_again, is_video) {
-            (true, _) => PacketKind::Retransmission,
-            (false, true) => PacketKind::Video,
-            (false, false) => PacketKind::Audio,
-        };
+    fn on_departure(&mut self, packet: &mut rtp::Packet, departure: Departure) {
+        let now = self.congestion.instant(self.now);
+        let is_new_video = departure.kind == PacketKind::Video;
+        if is_new_video {
+            self.renumber(&mut packet.header);
+        }
         // What is sent again on an RTX stream has extensions of its own.
         let keeps_extensions = !self.retransmitter.has_rtx(packet.header.ssrc);
-        if !is_again && !keeps_extensions {
+        if is_new_video && !keeps_extensions {
             self.retransmitter.on_sent(packet, now);
         }
-        let at = self.congestion.media_time(now);
-        self.congestion.on_departure(packet, Departure { at, kind, cluster: None });
-        if !is_again && keeps_extensions {
+        self.congestion.on_departure(packet, departure);
+        if is_new_video && keeps_extensions {
             self.retransmitter.on_sent(packet, now);
         }
-        self.stats.streams().on_rtp_sent(packet, is_again);
+        if departure.kind != PacketKind::Padding {
+            let is_again = departure.kind == PacketKind::Retransmission;
+            self.stats.streams().on_rtp_sent(packet, is_again);
+        }
+    }
+
+    fn renumber(&mut self, header: &mut rtp::Header) {
+        let known = self.sequences.iter_mut().find(|(ssrc, _)| *ssrc == header.ssrc);
+        if let Some((_, next)) = known {
+            header.sequence_number = *next;
+            *next = next.wrapping_add(1);
+        } else {
+            self.sequences.push((header.ssrc, header.sequence_number.wrapping_add(1)));
+        }
+    }
+
+    /// What a packet that was written carries.
+    fn kind(&self, message: &TaggedPacket) -> PacketKind {
+        let Packet::Rtp(packet) = &message.message.packet else { return PacketKind::Audio };
+        if message.message.has(&Attribute::Retransmission) {
+            PacketKind::Retransmission
+        } else if self.videos.contains(&packet.header.ssrc) {
+            PacketKind::Video
+        } else {
+            PacketKind::Audio
+        }
+    }
+
+    /// A packet of padding of about so many bytes on the wire: a packet that was sent before.
+    fn padding(&mut self, bytes: u32) -> Option<TaggedPacket> {
+        let packet = self.retransmitter.padding(bytes)?;
+        self.writes.on_padding_sent(wire_bytes(&packet));
+        Some(TaggedPacket {
+            now: self.congestion.instant(self.now),
+            transport: TransportContext::default(),
+            message: AttributedPacket::new(Packet::Rtp(packet)),
+        })
+    }
+
+    /// Follows the time and the estimate.
+    fn advance(&mut self, now: Instant) {
+        self.now = self.now.max(self.congestion.media_time(now));
+    }
+
+    fn follow_estimate(&mut self) {
+        while let Some(probe) = self.congestion.poll(self.now) {
+            if self.retransmitter.has_padding() {
+                self.writes.push_probe(probe);
+            }
+        }
+        self.writes.set_rate(self.congestion.pacing_rate());
     }
 
     /// Handles one RTP packet that is sent.
     fn handle_rtp(&mut self, packet: TaggedPacket, (ssrc, is_last): (u32, bool)) {
-        if self.videos.contains(&ssrc) {
-            self.writes.push_of_frame(packet, is_last);
-        } else {
-            self.writes.push(packet);
+        if !self.videos.contains(&ssrc) {
+            self.writes.push_audio(packet);
+        } else if self.writes.push_video(packet, is_last) {
+            self.keyframe_feedback.request(ssrc);
         }
     }
 }
@@ -187,6 +245,7 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Tap {
     type Time = Instant;
 
     fn handle_read(&mut self, message: TaggedPacket) -> Result<(), Error> {
+        self.advance(message.now);
         self.authenticated.record(&message.message.packet);
         self.count_received(&message);
         if let Packet::Rtcp(packets) = &message.message.packet {
@@ -194,6 +253,7 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Tap {
                 self.congestion.on_round_trip(round_trip);
             }
             packets.iter().for_each(|packet| self.handle_rtcp(&**packet, message.now));
+            self.follow_estimate();
         }
         self.reads.push_back(message);
         Ok(())
@@ -204,6 +264,7 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Tap {
     }
 
     fn handle_write(&mut self, mut message: TaggedPacket) -> Result<(), Error> {
+        self.advance(message.now);
         match &mut message.message.packet {
             Packet::Rtcp(packets) => {
                 let written = std::mem::take(packets);
@@ -220,27 +281,44 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Tap {
             }
             other => tracing::debug!(?other, "packet of an unknown kind not counted"),
         }
-        self.writes.push(message);
+        self.writes.push_report(message);
         Ok(())
     }
 
     fn poll_write(&mut self) -> Option<TaggedPacket> {
-        let mut message = self.writes.pop()?;
-        let is_again = message.message.has(&Attribute::Retransmission);
-        if let Packet::Rtp(packet) = &mut message.message.packet {
-            self.on_departure(packet, is_again, message.now);
+        loop {
+            let release = match self.writes.pop(self.now)? {
+                Departing::Report(report) => return Some(report),
+                Departing::Media(release) => release,
+            };
+            let written = match release.content {
+                Content::Packet(message) => Some((self.kind(&message), message)),
+                Content::Padding(bytes) => {
+                    self.padding(bytes).map(|message| (PacketKind::Padding, message))
+                }
+            };
+            let Some((kind, mut message)) = written else { continue };
+            if let Packet::Rtp(packet) = &mut message.message.packet {
+                let departure = Departure { at: release.at, kind, cluster: release.cluster };
+                self.on_departure(packet, departure);
+            }
+            return Some(message);
         }
-        Some(message)
     }
 
     fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
-        self.writes.handle_timeout(now);
-        self.congestion.poll(self.congestion.media_time(now));
+        self.advance(now);
+        if self.writes.handle_timeout(now) {
+            self.videos.iter().for_each(|ssrc| self.keyframe_feedback.request(*ssrc));
+        }
+        self.follow_estimate();
         Ok(())
     }
 
     fn poll_timeout(&mut self) -> Option<Instant> {
-        [self.writes.next_timeout(), self.congestion.next_timeout()].into_iter().flatten().min()
+        let paced = self.writes.pace_timeout().map(|at| self.congestion.instant(at));
+        let timeouts = [self.writes.frame_timeout(), paced, self.congestion.next_timeout()];
+        timeouts.into_iter().flatten().min()
     }
 
     fn close(&mut self) -> Result<(), Error> {

@@ -112,7 +112,8 @@ impl Call {
         let seen = Arc::<Mutex<Seen>>::default();
         let begun = Instant::now();
         let mut tasks = JoinSet::new();
-        tasks.spawn(sender::send_video(media.subscribe(), video));
+        let estimates = pair.a.connection.estimates();
+        tasks.spawn(sender::send_video(media.subscribe(), estimates, video));
         tasks.spawn(sender::send_audio(media.subscribe(), audio.clone()));
         let (_, unused) = tokio::sync::mpsc::channel(1);
         let tracks = std::mem::replace(&mut pair.b.tracks, unused);

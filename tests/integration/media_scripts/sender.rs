@@ -4,6 +4,7 @@ use std::{sync::OnceLock, time::Duration};
 
 use bytes::Bytes;
 use quintet::{
+    bandwidth::{AUDIO_WIRE_RATE, Estimate, video_share},
     encode::{H264Encoder, KeyframePacer, OpusEncoder},
     media::{
         self, AUDIO_RATE, AudioBlock, BLOCK_SAMPLES, BurntInTimecode, EncodedAudio, EncodedVideo,
@@ -40,9 +41,13 @@ const KEYFRAME_FACTOR: usize = 6;
 /// and five packets. If they arrived at the same moments, it would choose one of both at random.
 const BESIDE_TIMERS: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(8)];
 
-/// Sends video with the configured rate, with keyframes on request, for ever. The timecodes of its
+/// Sends video with the configured rate, or less if the estimate is less, with keyframes on request, for ever. The timecodes of its
 /// frames count from now on.
-pub(crate) async fn send_video(media: watch::Receiver<Media>, out: Fanout<EncodedVideo>) {
+pub(crate) async fn send_video(
+    media: watch::Receiver<Media>,
+    estimates: watch::Receiver<Estimate>,
+    out: Fanout<EncodedVideo>,
+) {
     let begun = Instant::now();
     let mut clock = interval(Duration::from_secs(1) / FPS);
     let mut encoder = H264Encoder::new(SIZE, FPS, Bitrate::from_kbps(200)).expect("an encoder");
@@ -57,6 +62,7 @@ pub(crate) async fn send_video(media: watch::Receiver<Media>, out: Fanout<Encode
             keyframes.request();
         }
         let Some(rate) = media.borrow().video else { continue };
+        let rate = rate.min(affordable(&estimates.borrow()));
         let ms = begun.elapsed().as_millis() as u64;
         let frame = pool.frame(SIZE, now, |bytes| paint(bytes, number, ms));
         let encoded = encoder.encode(&frame, keyframes.is_due(now)).expect("it is encoded");
@@ -69,6 +75,13 @@ pub(crate) async fn send_video(media: watch::Receiver<Media>, out: Fanout<Encode
         let data = padded(&encoded.data, length);
         out.publish(EncodedVideo::new(Layer::Full, now, SIZE, encoded.is_key, data.into()));
     }
+}
+
+/// The rate of video, without headers, for which there is room.
+fn affordable(estimate: &Estimate) -> Bitrate {
+    let share = video_share(estimate, AUDIO_WIRE_RATE);
+    // 64 of 1200 bytes are headers.
+    Bitrate::from_bps(share.as_bps() * 1136 / 1200)
 }
 
 /// Paints moving stripes with a timecode, which counts the milliseconds of the call: with the same

@@ -97,7 +97,8 @@ async fn send_frames(pair: &mut Pair) -> usize {
     pair.a.connection.send_video(Some(fanout.subscribe(8)));
     keyframe_request(&fanout).await;
     let publisher = tokio::spawn(async move {
-        let mut clock = tokio::time::interval(Duration::from_millis(20));
+        // 320 kbit/s: less than an estimator begins with.
+        let mut clock = tokio::time::interval(Duration::from_millis(100));
         for number in 0..FRAMES {
             clock.tick().await;
             fanout.publish(frame(number, number == 0, 4000));
@@ -118,9 +119,11 @@ async fn send_frames(pair: &mut Pair) -> usize {
 /// test's clock.
 fn sent_packets(file: &MemoryFile, count: usize) -> (Sent, Vec<u16>) {
     let is_sent = |one: &Datagram| (one.0, one.1) == (20_007, 40_007) && !is_rtcp(&one.2);
+    let mut latest = 0;
     for _ in 0..500 {
         let sent: Vec<_> = file.datagrams().into_iter().filter(is_sent).collect();
-        if sent.len() == count {
+        // Probes are not counted.
+        if sent.len() >= count && sent.len() == latest {
             let (mut packets, mut numbers) = (Sent::new(), vec![]);
             for (_, _, packet) in sent {
                 let ssrc = u32::from_be_bytes([packet[8], packet[9], packet[10], packet[11]]);
@@ -130,7 +133,8 @@ fn sent_packets(file: &MemoryFile, count: usize) -> (Sent, Vec<u16>) {
             }
             return (packets, numbers);
         }
-        std::thread::sleep(Duration::from_millis(10));
+        latest = sent.len();
+        std::thread::sleep(Duration::from_millis(30));
     }
     panic!("the dump does not have {count} packets");
 }
@@ -171,7 +175,7 @@ async fn retransmissions_have_a_stream_and_numbers_of_their_own() {
     assert_no_nonce_is_reused(&call.sent);
     assert!(call.sent.values().all(|packets| packets.len() == 1), "no number is used twice");
     let other = call.sent.len() - call.first_transmissions();
-    assert_eq!(other as u64, call.retransmitted);
+    assert!(other as u64 >= call.retransmitted, "the rest is padding");
     assert!(call.repaired * 10 > call.retransmitted * 7, "{} arrived", call.repaired);
     // No later packet announces the very last one.
     assert!(call.arrived + 1 >= call.first_transmissions(), "all losses are repaired");
