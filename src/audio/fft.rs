@@ -1,4 +1,4 @@
-//! The discrete Fourier transform for the tone estimate.
+//! The discrete Fourier transform.
 
 use std::f32::consts::{PI, TAU};
 
@@ -26,7 +26,7 @@ pub(super) fn power_spectrum(samples: &[f32]) -> Vec<f32> {
 }
 
 /// The transform in place: decimation in time, radix 2 (Cooley and Tukey, 1965).
-fn transform(values: &mut [(f32, f32)]) {
+pub(super) fn transform(values: &mut [(f32, f32)]) {
     let count = values.len();
     let bits = count.trailing_zeros();
     for n in 0..count {

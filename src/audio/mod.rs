@@ -1,5 +1,6 @@
 //! Arithmetic on samples: mixing, levels, tones, resampling. Pure: no clock, thread or device.
 
+mod echo_presence;
 mod fade;
 mod fft;
 mod history;
@@ -11,6 +12,7 @@ mod stretch;
 mod tone;
 mod voice_processor;
 
+pub use echo_presence::{EchoPresence, Presence};
 pub use fade::Fade;
 pub use history::History;
 pub use level::{LevelWindow, SILENCE_DBFS, level_dbfs, linear_level};

@@ -1,7 +1,7 @@
 //! Echo cancellation, noise suppression and automatic gain control, by `sonora`: a port of
 //! libwebrtc's audio processing module (AEC3, NS, AGC2).
 
-use std::time::Duration;
+use std::{collections::VecDeque, fmt, time::Duration};
 
 use sonora::{
     AudioProcessing, Config, StreamConfig,
@@ -11,6 +11,7 @@ use sonora::{
     },
 };
 
+use super::{EchoPresence, Presence, SpeechDetector, level_dbfs};
 use crate::media::{AUDIO_RATE, BLOCK_SAMPLES};
 
 /// Which of its stages a [`VoiceProcessor`] runs.
@@ -47,58 +48,194 @@ impl Stages {
 /// samples counts, not the time of the call: blocks may be passed in bursts. The delay between
 /// both is found, and may be up to half a second. The clocks of speaker and microphone may differ.
 ///
-/// Both calls take a fraction of a millisecond. They allocate, so neither belongs on a real-time
+/// As long as it does not know the room, a canceller takes every sound for an echo, for seconds. So
+/// while the microphone does not hear the speaker, its sound bypasses the canceller, which goes on
+/// learning ([`EchoPresence`]).
+///
+/// The calls take less than a millisecond. They allocate, so they do not belong on a real-time
 /// thread.
 pub struct VoiceProcessor {
-    processing: AudioProcessing,
     stages: Stages,
+    echo: Option<EchoStage>,
+    /// Noise suppression without echo cancellation.
+    noise: Option<Apm>,
+    /// The gain has an instance of its own, behind the choice between the two paths.
+    gain: Option<Apm>,
+}
+
+/// Echo cancellation, and the path beside it.
+struct EchoStage {
+    /// Echo cancellation and, if wanted, noise suppression.
+    canceller: Apm,
+    presence: EchoPresence,
+    /// What is known of the room.
+    known: Presence,
+    /// The path beside the canceller, which has less delay.
+    bypass: DelayLine,
+    /// Detects the voice of the user while the speaker plays nothing.
+    speech: SpeechDetector,
+    /// Blocks since the speaker last played something.
+    quiet_blocks: u32,
+    /// Whether the user was speaking when the speaker began to play.
+    spoke_first: bool,
+    /// Whether the last block bypassed the canceller.
+    is_bypassed: bool,
 }
 
 /// How strongly noise is suppressed. libwebrtc's users (Chromium) have this level as default.
 const NOISE_LEVEL: NoiseSuppressionLevel = NoiseSuppressionLevel::High;
 
+/// From this level on the speaker plays something, in dB relative to full scale.
+const PLAYING_DBFS: f64 = -60.0;
+
+/// Blocks of silence after which the speaker plays nothing: longer than the delay of an echo.
+const QUIET_BLOCKS: u32 = 50;
+
 impl VoiceProcessor {
     /// A processor with these stages, which knows nothing of the room.
     pub fn new(stages: Stages) -> Self {
-        let stream = StreamConfig::new(AUDIO_RATE, 1);
-        let processing = AudioProcessing::builder()
-            .config(config(stages))
-            .capture_config(stream)
-            .render_config(stream)
-            .build();
-        Self { processing, stages }
+        Self {
+            stages,
+            echo: stages.echo.then(|| EchoStage::new(stages)),
+            noise: stages.noise.then(|| Apm::new(Stages { noise: true, ..Stages::default() })),
+            gain: stages.gain.then(|| Apm::new(Stages { gain: true, ..Stages::default() })),
+        }
     }
 
-    /// Turns stages on and off. Those that stay on keep what they have learnt.
+    /// Turns stages on and off. A change of the gain alone keeps what is known of the room.
     pub fn set_stages(&mut self, stages: Stages) {
-        if stages != self.stages {
-            self.processing.apply_config(config(stages));
-            self.stages = stages;
+        if stages == self.stages {
+            return;
         }
+        let mut new = Self::new(stages);
+        if (stages.echo, stages.noise) == (self.stages.echo, self.stages.noise) {
+            (new.echo, new.noise) = (self.echo.take(), self.noise.take());
+        }
+        *self = new;
     }
 
     /// Takes a block that the speaker will play.
     pub fn play(&mut self, block: &[f32; BLOCK_SAMPLES]) {
-        let mut unused = [0.0; BLOCK_SAMPLES];
-        // Only an unsupported format is an error, and ours is constant.
-        let _ = self.processing.process_render_f32(&[block], &mut [&mut unused]);
+        self.echo.iter_mut().for_each(|echo| echo.play(block));
     }
 
     /// Processes a block of the microphone. `delay_ms` is the expected time from
     /// [`Self::play`] until the microphone hears the sound; it helps until the delay is found.
     pub fn process(&mut self, block: &mut [f32; BLOCK_SAMPLES], delay_ms: u32) {
-        let input = *block;
+        match &mut self.echo {
+            Some(echo) => echo.process(block, delay_ms, self.noise.as_mut()),
+            None => self.noise.iter_mut().for_each(|noise| noise.process(block)),
+        }
+        self.gain.iter_mut().for_each(|gain| gain.process(block));
+    }
+}
+
+impl EchoStage {
+    fn new(stages: Stages) -> Self {
+        let beside = Stages { echo: false, ..stages };
+        let earlier = stages.delay() - beside.delay();
+        Self {
+            canceller: Apm::new(Stages { gain: false, ..stages }),
+            presence: EchoPresence::default(),
+            known: Presence::Unknown,
+            bypass: DelayLine::new((earlier.as_micros() as usize * 48).div_ceil(1000)),
+            speech: SpeechDetector::default(),
+            quiet_blocks: QUIET_BLOCKS,
+            spoke_first: false,
+            is_bypassed: true,
+        }
+    }
+
+    fn play(&mut self, block: &[f32; BLOCK_SAMPLES]) {
+        let is_playing = level_dbfs(block) > PLAYING_DBFS;
+        self.quiet_blocks = if is_playing { 0 } else { self.quiet_blocks.saturating_add(1) };
+        self.presence.play(block);
+        self.canceller.play(block);
+    }
+
+    fn process(
+        &mut self,
+        block: &mut [f32; BLOCK_SAMPLES],
+        delay_ms: u32,
+        noise: Option<&mut Apm>,
+    ) {
+        self.known = self.presence.push(block);
+        let is_quiet = self.quiet_blocks >= QUIET_BLOCKS;
+        if is_quiet {
+            self.spoke_first = self.speech.push(block);
+        }
+        let mut beside = *block;
+        if self.known != Presence::Present {
+            noise.into_iter().for_each(|noise| noise.process(&mut beside));
+        }
+        self.bypass.process(&mut beside);
+        self.canceller.set_delay_ms(delay_ms);
+        self.canceller.process(block);
+        let is_bypassed = match self.known {
+            Presence::Present => false,
+            Presence::Absent => true,
+            Presence::Unknown => is_quiet || self.spoke_first,
+        };
+        let (from, to) = (share(self.is_bypassed), share(is_bypassed));
+        for (n, (cancelled, beside)) in block.iter_mut().zip(&beside).enumerate() {
+            let share = from + (to - from) * n as f32 / BLOCK_SAMPLES as f32;
+            *cancelled += (beside - *cancelled) * share;
+        }
+        self.is_bypassed = is_bypassed;
+    }
+}
+
+/// The share of the path beside the canceller.
+fn share(is_bypassed: bool) -> f32 {
+    f32::from(u8::from(is_bypassed))
+}
+
+/// Delays samples.
+struct DelayLine(VecDeque<f32>);
+
+impl DelayLine {
+    fn new(samples: usize) -> Self {
+        Self(std::iter::repeat_n(0.0, samples).collect())
+    }
+
+    fn process(&mut self, block: &mut [f32; BLOCK_SAMPLES]) {
+        self.0.extend(block.iter());
+        block.iter_mut().zip(self.0.drain(..BLOCK_SAMPLES)).for_each(|(to, from)| *to = from);
+    }
+}
+
+/// An instance of the library.
+struct Apm(AudioProcessing);
+
+impl Apm {
+    fn new(stages: Stages) -> Self {
+        let stream = StreamConfig::new(AUDIO_RATE, 1);
+        let builder = AudioProcessing::builder().config(config(stages));
+        Self(builder.capture_config(stream).render_config(stream).build())
+    }
+
+    fn play(&mut self, block: &[f32; BLOCK_SAMPLES]) {
+        let mut unused = [0.0; BLOCK_SAMPLES];
+        // Only an unsupported format is an error, and ours is constant.
+        let _ = self.0.process_render_f32(&[block], &mut [&mut unused]);
+    }
+
+    fn set_delay_ms(&mut self, delay_ms: u32) {
         // A delay that is out of range is clamped.
-        let _ = self.processing.set_stream_delay_ms(delay_ms.min(MAX_DELAY_MS) as i32);
-        let _ = self.processing.process_capture_f32(&[&input], &mut [block]);
+        let _ = self.0.set_stream_delay_ms(delay_ms.min(MAX_DELAY_MS) as i32);
+    }
+
+    fn process(&mut self, block: &mut [f32; BLOCK_SAMPLES]) {
+        let input = *block;
+        let _ = self.0.process_capture_f32(&[&input], &mut [block]);
     }
 }
 
 /// The longest delay that can be given.
 const MAX_DELAY_MS: u32 = 500;
 
-impl std::fmt::Debug for VoiceProcessor {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for VoiceProcessor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("VoiceProcessor").field("stages", &self.stages).finish_non_exhaustive()
     }
 }

@@ -269,7 +269,7 @@ fn echo_is_taken_away_also_with_clocks_that_differ() {
         let figures = format!("{ppm} ppm: {early:.1} dB, later {later:.1} dB: {seconds:.0?}");
         assert!(early >= 28.0 && median(&seconds) >= 47.0, "{figures}");
         // Now and then, a filter that follows the clocks lets a syllable pass.
-        assert!(later >= if ppm == 0.0 { 47.0 } else { 35.0 }, "{figures}");
+        assert!(later >= if ppm == 0.0 { 47.0 } else { 30.0 }, "{figures}");
     }
 }
 
@@ -331,5 +331,48 @@ fn the_delay_of_the_stages_is_known() {
         let found = shift(&heard.microphone[range.clone()], &heard.sent[range]) * 1000 / 48;
         let stated = stages.delay().as_micros() as usize;
         assert!(found.abs_diff(stated) < 100, "{stages:?}: {found} µs, stated {stated} µs");
+    }
+}
+
+#[test]
+fn without_an_echo_the_near_voice_is_not_ducked_when_the_far_end_begins() {
+    let near = speech(11, 190.0, 12, -24.0);
+    // At first nothing is known, so a voice that begins together with the far end is lost for as
+    // long as it takes to find no echo.
+    for (from, bound) in [(0, 7), (6, 0)] {
+        let mut room = Room { near: near.clone(), echo_loss_db: None, ..Room::new(12) };
+        room.far[..from * RATE].fill(0.0);
+        let sent = aligned(&room.run().sent, room.stages);
+        let changes = near_changes_db(&near, &sent, (from, 12));
+        let ducked = changes.iter().filter(|change| **change < -6.0).count();
+        let figures = format!("from {from} s: {ducked} pieces, {:.1} dB", median(&changes));
+        assert!(ducked <= bound && median(&changes).abs() < 1.0, "{figures}");
+    }
+}
+
+#[test]
+fn an_echo_is_found_in_a_moment_also_beside_a_voice_and_none_is_found_without_one() {
+    let (quiet, near) = (vec![0.0; 8 * RATE], speech(11, 190.0, 8, -24.0));
+    for (near, echo_loss_db, (from, until), wanted) in [
+        (&quiet, Some(10.0), (10, 50), Presence::Present),
+        (&near, Some(10.0), (10, 50), Presence::Present),
+        (&quiet, Some(40.0), (10, 50), Presence::Present),
+        (&quiet, None, (40, 90), Presence::Absent),
+        (&near, None, (40, 90), Presence::Absent),
+    ] {
+        let mut room = Room { near: near.clone(), echo_loss_db, ppm: 100.0, ..Room::new(8) };
+        room.far[..2 * RATE].fill(0.0);
+        let (far, heard) = (room.far.clone(), room.microphone());
+        let mut presence = EchoPresence::default();
+        let blocks = far.as_chunks::<BLOCK_SAMPLES>().0.iter().zip(heard.as_chunks().0);
+        let known: Vec<_> = blocks
+            .map(|(far, heard)| {
+                presence.play(far);
+                presence.push(heard)
+            })
+            .collect();
+        let found = known.iter().position(|known| *known == wanted).expect("it is found");
+        assert!((200 + from..200 + until).contains(&found), "{echo_loss_db:?}: block {found}");
+        assert!(known[found..].iter().all(|known| *known == wanted), "{echo_loss_db:?}");
     }
 }
