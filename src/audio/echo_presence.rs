@@ -14,16 +14,23 @@ use crate::media::BLOCK_SAMPLES;
 pub struct EchoPresence {
     far: VecDeque<f32>,
     microphone: VecDeque<f32>,
-    /// Samples of the far end that came before those of the microphone with the same number.
+    /// How many more samples of the far end came than of the microphone.
     ahead: i64,
     /// The sum of the whitened cross-spectra, of which older pieces weigh less.
-    spectrum: Vec<(f32, f32)>,
+    spectrum: Spectrum,
     /// Blocks until the next piece.
     wait_blocks: u32,
     /// Pieces without a peak since the last one with it.
     without_peak: u32,
     presence: Presence,
+    /// Samples of the microphone so far.
+    time: u64,
+    /// The delay of the echo in the newest piece, and when that ended, both in seconds.
+    delay: Option<(f64, f64)>,
 }
+
+/// Complex values: samples or frequencies.
+type Spectrum = Vec<(f32, f32)>;
 
 /// Whether the microphone hears the speaker.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -42,6 +49,9 @@ const PIECE: usize = 4096;
 
 /// Samples of 48 kHz to one of 8 kHz.
 const DECIMATION: usize = 6;
+
+/// The rate of the pieces in hertz.
+const RATE: f64 = 8000.0;
 
 /// Blocks between two pieces.
 const BLOCKS_BETWEEN: u32 = 20;
@@ -66,12 +76,14 @@ impl Default for EchoPresence {
     fn default() -> Self {
         Self {
             far: std::iter::repeat_n(0.0, 2 * PIECE).collect(),
-            microphone: std::iter::repeat_n(0.0, PIECE).collect(),
+            microphone: std::iter::repeat_n(0.0, 2 * PIECE).collect(),
             ahead: 0,
             spectrum: vec![(0.0, 0.0); 2 * PIECE],
             wait_blocks: BLOCKS_BETWEEN,
             without_peak: 0,
             presence: Presence::Unknown,
+            time: 0,
+            delay: None,
         }
     }
 }
@@ -81,12 +93,15 @@ impl EchoPresence {
     pub fn play(&mut self, block: &[f32; BLOCK_SAMPLES]) {
         append(&mut self.far, block, 3 * PIECE);
         self.ahead += (BLOCK_SAMPLES / DECIMATION) as i64;
+        self.limit_distance();
     }
 
     /// Takes a block of the microphone. Returns what is known now.
     pub fn push(&mut self, block: &[f32; BLOCK_SAMPLES]) -> Presence {
-        append(&mut self.microphone, block, PIECE);
+        append(&mut self.microphone, block, 2 * PIECE);
         self.ahead -= (BLOCK_SAMPLES / DECIMATION) as i64;
+        self.limit_distance();
+        self.time += (BLOCK_SAMPLES / DECIMATION) as u64;
         self.wait_blocks = self.wait_blocks.saturating_sub(1);
         if self.wait_blocks == 0
             && let Some((far, microphone)) = self.piece()
@@ -98,27 +113,40 @@ impl EchoPresence {
         self.presence
     }
 
+    /// Takes the delay of the echo in the newest piece, and the time at which that ended, both in
+    /// seconds of the microphone's samples.
+    pub const fn take_delay(&mut self) -> Option<(f64, f64)> {
+        self.delay.take()
+    }
+
+    /// Counts from new on if one is far ahead of the other, because a device stood still or was
+    /// opened later.
+    fn limit_distance(&mut self) {
+        if self.ahead.unsigned_abs() as usize > PIECE {
+            self.ahead = 0;
+        }
+    }
+
     /// The next piece of both, if there is one in which the speaker played: twice as long as that of
     /// the microphone, which is its second half.
-    fn piece(&self) -> Option<(Vec<(f32, f32)>, Vec<(f32, f32)>)> {
-        // The end of the far end that belongs to the end of the microphone.
-        let end = self.far.len().checked_add_signed(isize::try_from(-self.ahead).ok()?)?;
-        let start = end.checked_sub(2 * PIECE)?;
-        if end > self.far.len() {
-            return None;
-        }
+    fn piece(&self) -> Option<(Spectrum, Spectrum)> {
+        // Both end with the newest sample that exists of both.
+        let end = self.far.len() - usize::try_from(self.ahead).unwrap_or(0);
+        let microphone_end = self.microphone.len() - usize::try_from(-self.ahead).unwrap_or(0);
+        let (start, microphone_start) = (end.checked_sub(2 * PIECE)?, microphone_end - PIECE);
         let far: Vec<_> = self.far.range(start..end).copied().collect();
         let blocks = far[PIECE..].chunks(BLOCK_SAMPLES / DECIMATION);
         if blocks.filter(|block| level_dbfs(block) > ACTIVE_DBFS).count() < ACTIVE_BLOCKS {
             return None;
         }
         let silence = std::iter::repeat_n(0.0, PIECE);
-        let microphone = silence.chain(self.microphone.iter().copied());
+        let microphone = self.microphone.range(microphone_start..microphone_end);
+        let microphone = silence.chain(microphone.copied());
         Some((far.iter().map(|x| (*x, 0.0)).collect(), microphone.map(|x| (x, 0.0)).collect()))
     }
 
     /// Adds the cross-spectrum of a piece, with the same weight for each frequency.
-    fn add(&mut self, mut far: Vec<(f32, f32)>, mut microphone: Vec<(f32, f32)>) {
+    fn add(&mut self, mut far: Spectrum, mut microphone: Spectrum) {
         transform(&mut far);
         transform(&mut microphone);
         for ((sum, far), microphone) in self.spectrum.iter_mut().zip(far).zip(microphone) {
@@ -137,8 +165,17 @@ impl EchoPresence {
         transform(&mut correlation);
         let delays = &correlation[..PIECE];
         let power = delays.iter().map(|(re, _)| re * re).sum::<f32>() / PIECE as f32;
-        let highest = delays.iter().map(|(re, _)| re.abs()).fold(0.0, f32::max);
+        let (at, highest) = delays.iter().map(|(re, _)| re.abs()).enumerate().fold(
+            (0, 0.0),
+            |highest, (at, value)| if value > highest.1 { (at, value) } else { highest },
+        );
         let peak = highest / power.sqrt().max(1e-12);
+        if peak >= PEAK && (1..PIECE - 1).contains(&at) {
+            // The top of the parabola through the highest value and its neighbours.
+            let [before, after] = [at - 1, at + 1].map(|at| f64::from(delays[at].0.abs()));
+            let top = 0.5 * (before - after) / (before - 2.0 * f64::from(highest) + after);
+            self.delay = Some(((at as f64 + top) / RATE, self.time as f64 / RATE));
+        }
         self.without_peak = if peak >= PEAK { 0 } else { self.without_peak + 1 };
         self.presence = match self.presence {
             _ if peak >= PEAK => Presence::Present,

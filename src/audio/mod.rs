@@ -2,6 +2,7 @@
 
 mod echo_presence;
 mod fade;
+mod far_end_pace;
 mod fft;
 mod history;
 mod level;
@@ -14,6 +15,7 @@ mod voice_processor;
 
 pub use echo_presence::{EchoPresence, Presence};
 pub use fade::Fade;
+pub use far_end_pace::FarEndPace;
 pub use history::History;
 pub use level::{LevelWindow, SILENCE_DBFS, level_dbfs, linear_level};
 pub use mixer::Mixer;

@@ -11,7 +11,7 @@ use sonora::{
     },
 };
 
-use super::{EchoPresence, Presence, SpeechDetector, level_dbfs};
+use super::{EchoPresence, FarEndPace, Presence, SpeechDetector, level_dbfs};
 use crate::media::{AUDIO_RATE, BLOCK_SAMPLES};
 
 /// Which of its stages a [`VoiceProcessor`] runs.
@@ -68,6 +68,8 @@ struct EchoStage {
     /// Echo cancellation and, if wanted, noise suppression.
     canceller: Apm,
     presence: EchoPresence,
+    /// The clock of the speaker, seen from that of the microphone.
+    pace: FarEndPace,
     /// What is known of the room.
     known: Presence,
     /// The path beside the canceller, which has less delay.
@@ -137,6 +139,7 @@ impl EchoStage {
         Self {
             canceller: Apm::new(Stages { gain: false, ..stages }),
             presence: EchoPresence::default(),
+            pace: FarEndPace::default(),
             known: Presence::Unknown,
             bypass: DelayLine::new((earlier.as_micros() as usize * 48).div_ceil(1000)),
             speech: SpeechDetector::default(),
@@ -149,8 +152,11 @@ impl EchoStage {
     fn play(&mut self, block: &[f32; BLOCK_SAMPLES]) {
         let is_playing = level_dbfs(block) > PLAYING_DBFS;
         self.quiet_blocks = if is_playing { 0 } else { self.quiet_blocks.saturating_add(1) };
-        self.presence.play(block);
-        self.canceller.play(block);
+        let Self { pace, presence, canceller, .. } = self;
+        pace.push(block, |block| {
+            presence.play(block);
+            canceller.play(block);
+        });
     }
 
     fn process(
@@ -160,6 +166,9 @@ impl EchoStage {
         noise: Option<&mut Apm>,
     ) {
         self.known = self.presence.push(block);
+        if let Some((delay, at)) = self.presence.take_delay() {
+            self.pace.on_delay(delay, at);
+        }
         let is_quiet = self.quiet_blocks >= QUIET_BLOCKS;
         if is_quiet {
             self.spoke_first = self.speech.push(block);

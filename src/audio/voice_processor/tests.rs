@@ -148,12 +148,13 @@ impl Room {
         let played: Vec<_> = (0..self.near.len())
             .map(|n| sample_at(&self.far, (n as f64 - delay) * (1.0 + self.ppm / 1e6)))
             .collect();
-        let echo = |n: usize| {
-            let taps = response.iter().filter(|(delay, _)| *delay <= n);
-            taps.map(|(delay, weight)| weight * played[n - delay]).sum::<f32>()
-        };
-        let voice = self.near.iter().enumerate();
-        voice.map(|(n, near)| near + gain * echo(n) + random.next() * 3e-5).collect()
+        let mut heard: Vec<_> = self.near.iter().map(|near| near + random.next() * 3e-5).collect();
+        for (delay, weight) in response {
+            let weight = gain * weight;
+            let late = heard.iter_mut().skip(delay);
+            late.zip(&played).for_each(|(heard, played)| *heard += weight * played);
+        }
+        heard
     }
 
     fn run(&self) -> Heard {
@@ -260,16 +261,14 @@ fn aligned(sent: &[f32], stages: Stages) -> Vec<f32> {
 
 #[test]
 fn echo_is_taken_away_also_with_clocks_that_differ() {
-    for (seed, ppm) in [(7, 0.0), (8, 100.0), (7, -100.0)] {
-        let heard = Room { ppm, far: speech(seed, 110.0, 20, -24.0), ..Room::new(20) }.run();
+    for (seed, ppm, bound) in [(7, 0.0, 70.0), (7, -100.0, 50.0), (9, 300.0, 47.0)] {
+        let heard = Room { ppm, far: speech(seed, 110.0, 30, -24.0), ..Room::new(30) }.run();
         let second = |second: u32| heard.erle_db(f64::from(second), f64::from(second) + 1.0);
-        let mut seconds: Vec<_> = (3..20).map(second).collect();
+        let mut seconds: Vec<_> = (3..30).map(second).collect();
         seconds.sort_by(f64::total_cmp);
-        let (early, later) = (heard.erle_db(2.0, 3.0), heard.erle_db(3.0, 20.0));
+        let (early, later) = (heard.erle_db(2.0, 3.0), heard.erle_db(3.0, 30.0));
         let figures = format!("{ppm} ppm: {early:.1} dB, later {later:.1} dB: {seconds:.0?}");
-        assert!(early >= 28.0 && median(&seconds) >= 47.0, "{figures}");
-        // Now and then, a filter that follows the clocks lets a syllable pass.
-        assert!(later >= if ppm == 0.0 { 47.0 } else { 30.0 }, "{figures}");
+        assert!(early >= 28.0 && later >= bound && median(&seconds) >= 65.0, "{figures}");
     }
 }
 
@@ -336,14 +335,14 @@ fn the_delay_of_the_stages_is_known() {
 
 #[test]
 fn without_an_echo_the_near_voice_is_not_ducked_when_the_far_end_begins() {
-    let near = speech(11, 190.0, 12, -24.0);
+    let near = speech(11, 190.0, 16, -24.0);
     // At first nothing is known, so a voice that begins together with the far end is lost for as
     // long as it takes to find no echo.
-    for (from, bound) in [(0, 7), (6, 0)] {
-        let mut room = Room { near: near.clone(), echo_loss_db: None, ..Room::new(12) };
+    for (from, bound) in [(0, 7), (12, 0)] {
+        let mut room = Room { near: near.clone(), echo_loss_db: None, ..Room::new(16) };
         room.far[..from * RATE].fill(0.0);
         let sent = aligned(&room.run().sent, room.stages);
-        let changes = near_changes_db(&near, &sent, (from, 12));
+        let changes = near_changes_db(&near, &sent, (from, 16));
         let ducked = changes.iter().filter(|change| **change < -6.0).count();
         let figures = format!("from {from} s: {ducked} pieces, {:.1} dB", median(&changes));
         assert!(ducked <= bound && median(&changes).abs() < 1.0, "{figures}");
@@ -364,6 +363,11 @@ fn an_echo_is_found_in_a_moment_also_beside_a_voice_and_none_is_found_without_on
         room.far[..2 * RATE].fill(0.0);
         let (far, heard) = (room.far.clone(), room.microphone());
         let mut presence = EchoPresence::default();
+        // The far end may come late: 50 ms here.
+        let far = [vec![0.0; 5 * BLOCK_SAMPLES], far].concat();
+        for _ in 0..5 {
+            presence.push(&[0.0; BLOCK_SAMPLES]);
+        }
         let blocks = far.as_chunks::<BLOCK_SAMPLES>().0.iter().zip(heard.as_chunks().0);
         let known: Vec<_> = blocks
             .map(|(far, heard)| {
