@@ -7,13 +7,13 @@
 mod layer_target;
 mod viewer;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use self::{
     layer_target::LayerTarget,
     viewer::{LayerPoint, Viewer},
 };
-use super::{Estimate, LimitedBy};
+use super::Estimate;
 use crate::model::{Bitrate, Layer, LayerRates, MediaTime, Size};
 
 /// The rate of Opus with 40 kbit/s and 50 packets a second on the wire.
@@ -56,8 +56,6 @@ pub struct ViewerState {
     /// The rate on the wire that its path has for the video, see [`video_share`]; `None` while that
     /// is not measured, which counts as enough.
     pub share: Option<Bitrate>,
-    /// Whether the path carries no more now, see [`is_limited`].
-    pub is_limited: bool,
 }
 
 /// What has changed. Everything else stays as it is.
@@ -75,13 +73,6 @@ pub fn video_share(estimate: &Estimate, audio: Bitrate) -> Bitrate {
     let usable = estimate.target.as_bps() as f64 * USED_SHARE - audio.as_bps() as f64;
     let repeats = estimate.loss.clamp(0.0, MAX_REPEATS);
     Bitrate::from_bps((usable.max(0.0) * (1.0 - repeats)) as u64)
-}
-
-/// Whether an estimate shows a path that carries no more: a queue that grows or stands, or losses.
-pub fn is_limited(estimate: &Estimate) -> bool {
-    const QUEUE: Duration = Duration::from_millis(100);
-    let has_loss = estimate.limited_by == LimitedBy::Loss || estimate.loss > 0.05;
-    estimate.is_overused || estimate.queue > QUEUE || has_loss
 }
 
 /// The rate on the wire of a video with that rate and frame rate.
@@ -129,8 +120,7 @@ impl<K: Ord + Copy> LayerAllocator<K> {
 
     /// Adds a peer, or changes what it may get. [`Self::update`] tells its layer.
     pub fn set_viewer(&mut self, key: K, state: ViewerState, now: MediaTime) {
-        let enough = wire_rate(self.rates(Layer::Full).usual, self.fps);
-        self.viewers.entry(key).or_insert_with(|| Viewer::new(now)).set(state, enough, now);
+        self.viewers.entry(key).or_insert_with(|| Viewer::new(now)).set(state, now);
     }
 
     /// Removes a peer.

@@ -30,7 +30,7 @@ mod trendline;
 mod video_queue;
 
 pub use allocation::{
-    AUDIO_WIRE_RATE, Allocation, LayerAllocator, ViewerState, is_limited, video_share, wire_rate,
+    AUDIO_WIRE_RATE, Allocation, LayerAllocator, ViewerState, video_share, wire_rate,
 };
 pub use estimate::{Estimate, LimitedBy};
 pub use estimator::BandwidthEstimator;

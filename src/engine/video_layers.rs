@@ -16,9 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    bandwidth::{
-        AUDIO_WIRE_RATE, Allocation, Estimate, LayerAllocator, ViewerState, is_limited, video_share,
-    },
+    bandwidth::{AUDIO_WIRE_RATE, Allocation, Estimate, LayerAllocator, ViewerState, video_share},
     encode::{VideoEncoder, VideoSettings},
     media::{EncodedVideo, Fanout, MAX_LAG, SubscriptionSlot, now},
     model::{
@@ -77,7 +75,6 @@ impl VideoViewer {
         ViewerState {
             limit: enough.min(Some(self.limit)),
             share: estimate.map(|estimate| video_share(&estimate, self.audio())),
-            is_limited: estimate.is_some_and(|estimate| is_limited(&estimate)),
         }
     }
 

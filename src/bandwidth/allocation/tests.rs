@@ -27,7 +27,7 @@ impl Run {
 
     fn set_state(&mut self, key: u32, limit: Option<Layer>, kbps: Option<u64>) -> &mut Self {
         let share = kbps.map(Bitrate::from_kbps);
-        let state = ViewerState { limit, share, is_limited: true };
+        let state = ViewerState { limit, share };
         self.allocator.set_viewer(key, state, self.now);
         self
     }
@@ -180,28 +180,6 @@ fn a_layer_goes_down_at_once_and_up_after_four_seconds_with_room() {
     assert_eq!(run.layer(1), Some(Layer::Half));
     run.pass_ms(200);
     assert_eq!(run.layer(1), Some(Layer::Full), "a fifth to spare, and 4 s");
-}
-
-#[test]
-fn until_the_path_was_full_once_its_estimate_says_nothing() {
-    let mut run = Run::new();
-    let state = |kbps, is_limited| ViewerState {
-        limit: Some(Layer::Full),
-        share: Some(Bitrate::from_kbps(kbps)),
-        is_limited,
-    };
-    run.allocator.set_viewer(1, state(409, false), run.now);
-    run.pass_ms(5000);
-    assert_eq!((run.layer(1), run.target_kbps(Layer::Full)), (Some(Layer::Full), 1500));
-    run.allocator.set_viewer(1, state(500, true), run.now);
-    run.pass_ms(100);
-    assert_eq!(run.layer(1), Some(Layer::Half));
-    run.allocator.set_viewer(1, state(550, false), run.now);
-    run.pass_ms(5000);
-    assert_eq!(run.layer(1), Some(Layer::Half), "it was full once");
-    run.allocator.set_viewer(2, state(3000, false), run.now);
-    run.pass_ms(100);
-    assert_eq!(run.target_kbps(Layer::Full), 2500, "an estimate that is enough counts");
 }
 
 #[test]

@@ -31,8 +31,6 @@ pub(super) struct Viewer {
     fits_since: [Option<MediaTime>; 3],
     /// Since when each layer has been carried, if only just.
     carried_since: [Option<MediaTime>; 3],
-    /// Whether the estimate says something of the path.
-    is_tested: bool,
     went_up: Option<MediaTime>,
     went_down: Option<MediaTime>,
     /// How long after going down it does not go up.
@@ -71,24 +69,19 @@ const SLOW_RISE: f64 = 1.1;
 impl Viewer {
     pub(super) fn new(now: MediaTime) -> Self {
         Self {
-            state: ViewerState { limit: None, share: None, is_limited: false },
+            state: ViewerState { limit: None, share: None },
             layer: None,
             begun: now,
             slow_share: (Bitrate::default(), now),
             fits_since: [None; 3],
             carried_since: [None; 3],
-            is_tested: false,
             went_up: None,
             went_down: None,
             hold: HOLD,
         }
     }
 
-    /// Sets what it may get and can carry. An estimate begins low and grows with what is sent: until
-    /// the path was full once, or the estimate has reached `enough`, it says nothing.
-    pub(super) fn set(&mut self, mut state: ViewerState, enough: Bitrate, now: MediaTime) {
-        self.is_tested |= state.is_limited || state.share >= Some(enough);
-        state.share = state.share.filter(|_| self.is_tested);
+    pub(super) fn set(&mut self, state: ViewerState, now: MediaTime) {
         let share = state.share.unwrap_or_default();
         if self.state.share.is_none() || self.state.limit.is_none() {
             self.slow_share = (share, now);

@@ -88,8 +88,7 @@ impl Rig {
 
 fn estimate(kbps: u64) -> Estimate {
     let rate = Bitrate::from_kbps(kbps);
-    let is_overused = true;
-    Estimate { target: rate, is_overused, ..BandwidthEstimator::new(rate, rate..=rate).estimate() }
+    Estimate { target: rate, ..BandwidthEstimator::new(rate, rate..=rate).estimate() }
 }
 
 #[tokio::test(start_paused = true)]
