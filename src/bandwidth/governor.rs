@@ -53,6 +53,18 @@ struct Peer {
     loss: f64,
 }
 
+impl Peer {
+    /// Whether the estimator has gone on from its share by more than a little.
+    fn has_moved(&self) -> bool {
+        let (Some(share), Some((target, from))) = (self.share, self.reported) else { return false };
+        let share = share.target;
+        from == Some(share) && (target / share.as_bps() as f64 - 1.0).abs() > MOVED
+    }
+}
+
+/// A target that differs from its share by more than this part gets the share again.
+const MOVED: f64 = 0.02;
+
 /// Members that see an overload this long ago share it.
 const OVERUSE_MEMORY: Duration = Duration::from_secs(5);
 
@@ -183,7 +195,9 @@ impl<K: Ord + Copy> Governor<K> {
         let mut changed = vec![];
         for ((key, _), share) in members.into_iter().zip(shares::divide(&setups, self.sum)) {
             let Some(peer) = self.peers.get_mut(&key) else { continue };
-            if peer.share.replace(share) != Some(share) {
+            if peer.share.is_none_or(|before| !before.is_like(&share)) || peer.has_moved() {
+                let share = share.after(peer.share);
+                peer.share = Some(share);
                 changed.push((key, Some(share)));
             }
         }

@@ -88,7 +88,6 @@ impl Path {
             is_allowed: is_normal && !self.loss.is_testing(),
             is_calm: is_normal && self.queue.delay() <= SHORT_QUEUE,
             has_recovered: self.trend.has_recovered(),
-            application_limited_since: self.application.since(),
             was_application_limited: self.application.was_active(APPLICATION_MEMORY, now),
         }
     }

@@ -5,10 +5,10 @@ use std::{collections::VecDeque, time::Duration};
 use super::{ClusterId, ProbeCluster};
 use crate::model::{Bitrate, MediaTime};
 
-/// Decides about probes. At the start, after a drop, when more is wanted and when the application
-/// limits the rate it does what libwebrtc does.
+/// Decides about probes. At the start, after a drop and when more is wanted it does what libwebrtc
+/// does.
 ///
-/// Beside that, a *headroom probe* asks every few seconds for up to twice the rate while the queue
+/// Beside that, and in place of libwebrtc's probes while the application limits the rate, a *headroom probe* asks every few seconds for up to twice the rate while the queue
 /// is empty. Without it a path whose capacity has doubled is used again after 13 s or never, with
 /// it after 4 s; it costs 15 ms of a fuller queue.
 #[derive(Debug, Default)]
@@ -51,7 +51,6 @@ pub(super) struct ProbeConditions {
     pub(super) is_calm: bool,
     /// Whether the queue has just been drained.
     pub(super) has_recovered: bool,
-    pub(super) application_limited_since: Option<MediaTime>,
     pub(super) was_application_limited: bool,
 }
 
@@ -178,8 +177,6 @@ impl Probing {
             Some(followed(bps))
         } else if let Some(bps) = self.after_drop(conditions) {
             Some(Plan::new(bps))
-        } else if self.is_limit_untested(conditions) {
-            Some(followed(2.0 * target))
         } else {
             let plan = followed((2.0 * target).min(1.1 * desired));
             let plan = Plan { length_s: HEADROOM_LENGTH_S, ..plan };
@@ -202,15 +199,6 @@ impl Probing {
             && conditions.was_application_limited
             && WORTHWHILE * bps > conditions.target;
         is_due.then_some(bps)
-    }
-
-    /// Whether the application has sent too little to know whether the target holds.
-    fn is_limit_untested(&self, conditions: &ProbeConditions) -> bool {
-        conditions.application_limited_since.is_some_and(|since| {
-            conditions.now.since(since) > INTERVAL
-                && self.is_past(INTERVAL, conditions.now)
-                && conditions.target < conditions.desired
-        })
     }
 
     fn is_headroom_due(&self, conditions: &ProbeConditions) -> bool {

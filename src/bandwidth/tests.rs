@@ -214,6 +214,27 @@ fn packets_that_no_report_names_are_not_lost() {
 }
 
 #[test]
+fn a_packet_that_was_only_late_is_no_longer_lost() {
+    let mut path = Path::new();
+    path.pass();
+    let loss = |path: &Path| path.estimator.estimate().loss;
+    path.number += 1;
+    path.estimator.on_sent(packet(path.number, at(path.now_ms)));
+    let mut report = |path: &mut Path, result| {
+        path.now_ms += 50;
+        path.estimator.on_feedback(&FeedbackReport { at: at(path.now_ms), packets: vec![result] });
+    };
+    let number = path.number;
+    report(&mut path, PacketResult::Lost { number });
+    assert!((0.09..0.092).contains(&loss(&path)), "one of eleven: {}", loss(&path));
+    report(&mut path, PacketResult::Lost { number });
+    assert!((0.09..0.092).contains(&loss(&path)), "counted once: {}", loss(&path));
+    let arrival_us = at(path.now_ms).as_micros() as i64 + path.clock_us;
+    report(&mut path, PacketResult::Received { number, arrival_us });
+    assert_eq!(loss(&path), 0.0);
+}
+
+#[test]
 fn the_bytes_of_a_lost_report_are_known() {
     let mut history = history::SentHistory::default();
     (1..=6).for_each(|number| history.insert(packet(number, at(number))));

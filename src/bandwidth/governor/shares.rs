@@ -52,6 +52,21 @@ pub struct Share {
     pub video: Option<(Layer, bool)>,
 }
 
+impl Share {
+    /// Whether both are the same, but for the bit per second of [`Self::after`].
+    pub(super) const fn is_like(&self, other: &Self) -> bool {
+        self.target.as_bps().abs_diff(other.target.as_bps()) <= 1
+    }
+
+    /// The share, given after another one. An estimator starts from each new share and ignores one
+    /// that it has; so one that is given again differs by a bit per second.
+    pub(super) fn after(self, before: Option<Self>) -> Self {
+        let is_same = before.is_some_and(|before| before.target == self.target);
+        let target = Bitrate::from_bps(self.target.as_bps() + u64::from(is_same));
+        Self { target, ..self }
+    }
+}
+
 /// The order within a class: who is in focus, and then who came first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Rank {

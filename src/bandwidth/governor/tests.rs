@@ -171,6 +171,27 @@ fn an_overload_that_all_see_is_counted_once() {
 }
 
 #[test]
+fn an_estimator_that_has_moved_gets_its_share_again() {
+    let mut governor = governor();
+    feed(&mut governor, 0..24, |_, tenth| wave(tenth, 30));
+    let now = MediaTime::from_micros(24_000_000);
+    let share = |governor: &Governor<u32>| governor.share(3).map(|share| share.target);
+    let before = share(&governor);
+    let target = before.map_or(0, |rate| rate.as_bps() / 1000);
+    governor.on_estimate(3, &estimate(target * 9 / 10, 5, before), now);
+    governor.on_estimate(
+        2,
+        &estimate(target * 11 / 10, 5, governor.share(2).map(|s| s.target)),
+        now,
+    );
+    assert!(governor.update(now).iter().any(|(key, _)| *key == 3));
+    let again = share(&governor);
+    assert!(again.is_some() && again != before, "{again:?}");
+    // Until it has the new one, there is nothing more to tell.
+    assert!(governor.update(now).is_empty());
+}
+
+#[test]
 fn the_group_ends_when_little_is_wanted() {
     let mut governor = governor();
     feed(&mut governor, 0..24, |_, tenth| wave(tenth, 30));

@@ -190,6 +190,18 @@ fn padding_of_another_size_counts_as_what_it_is() {
     assert_eq!(times, (0..10).map(|index| index * 600).collect::<Vec<_>>());
 }
 
+/// Five packets of full size are 340 ms of queue at 150 kbit/s.
+#[test]
+fn a_slow_probe_has_small_packets() {
+    for (rate, bytes, padding) in [(300, 562, 264), (4000, 7500, 1264), (2000, 3750, 750)] {
+        let mut pacer = pacer();
+        let rate = Bitrate::from_kbps(rate);
+        pacer.push_probe(ProbeCluster { id: ClusterId(1), rate, bytes, packets: 5 });
+        let release = pacer.poll(START).expect("padding");
+        assert!(matches!(release.content, Content::Padding(size) if size == padding));
+    }
+}
+
 #[test]
 fn queues_have_a_limit() {
     let mut pacer = pacer();

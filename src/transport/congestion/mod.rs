@@ -108,9 +108,14 @@ impl CongestionController {
         let is_copy = departure.kind == PacketKind::Retransmission
             && self.streams.iter().any(|stream| stream.ssrc == ssrc);
         let stream = self.streams.iter().find(|stream| stream.has(ssrc));
-        let Some(stream) = stream.filter(|_| !is_copy) else { return };
         let number = self.next_number;
-        if !stream.write(&mut packet.header, number, &mut self.values, departure.at) {
+        let is_numbered = stream.filter(|_| !is_copy).is_some_and(|stream| {
+            stream.write(&mut packet.header, number, &mut self.values, departure.at)
+        });
+        if !is_numbered {
+            // It uses the rate, too.
+            let Departure { at, kind, .. } = departure;
+            self.estimator.on_sent_without_number(kind, wire_bytes(packet), at);
             return;
         }
         self.next_number += 1;
@@ -186,4 +191,30 @@ impl CongestionController {
 /// The bytes of a packet on the wire.
 pub(super) fn wire_bytes(packet: &rtp::Packet) -> u32 {
     (packet.header.marshal_size() + packet.payload.len() + TRANSPORT_OVERHEAD) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rate_grows_by_receiver_reports_where_no_packet_has_a_number() {
+        let control = BandwidthControl::new();
+        let mut controller = CongestionController::new(Arc::clone(&control));
+        controller.bind(&StreamInfo { ssrc: 7, ..StreamInfo::default() });
+        let header = rtp::Header { ssrc: 7, ..rtp::Header::default() };
+        let mut packet = rtp::Packet { header, payload: vec![0; 1000].into() };
+        let start = media::now();
+        for step in 0..300 {
+            let at = start + Duration::from_millis(10) * step;
+            let departure = Departure { at, kind: PacketKind::Video, cluster: None };
+            controller.on_departure(&mut packet, departure);
+            if step % 100 == 99 {
+                let report = ReceptionReport { ssrc: 7, ..ReceptionReport::default() };
+                controller.on_reception_reports(&[report], at);
+            }
+        }
+        // 512 kbit/s at first, and three times 5 % more.
+        assert!(control.latest().target >= Bitrate::from_kbps(580), "{:?}", control.latest());
+    }
 }

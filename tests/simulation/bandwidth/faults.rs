@@ -98,13 +98,14 @@ fn a_keyframe_passes_a_short_queue_without_loss_of_audio() {
         let queue = Duration::from_secs_f64(20.0 * 1264.0 * 8.0 / 2e6);
         let link = LinkSetup { queue, ..LinkSetup::new(2e6) };
         let world = run(link, FlowSetup { keyframe: 40_000, ..FlowSetup::new(30.0) }, seed);
-        let audio = |log: &[(f64, u32, bool)]| {
-            log.iter().filter(|(at, bytes, _)| *bytes == AUDIO_BYTES && *at > 2.0).count()
+        let count = |log: &[(f64, u32, bool)], is_audio: bool| {
+            let after_start = log.iter().filter(|(at, ..)| *at > 2.0);
+            after_start.filter(|(_, bytes, _)| !is_audio || *bytes == AUDIO_BYTES).count()
         };
         let Flow { sent, received, .. } = &world.flows[0];
-        let lost = audio(sent).saturating_sub(audio(received));
-        println!("{lost} of {}", audio(sent));
-        assert!(lost <= 10, "{lost}");
+        let lost = |is_audio| count(sent, is_audio).saturating_sub(count(received, is_audio));
+        println!("{} of audio, {} of all {}", lost(true), lost(false), count(sent, false));
+        assert!(lost(true) == 0 && lost(false) <= 10);
     });
 }
 

@@ -131,7 +131,7 @@ fn a_conference_gets_more_of_a_full_uplink_than_a_broadcast_and_no_viewer_starve
         let mut machine = machine(vec![uplink(3e6)], flows, &classes, (Joined::Governor, seed));
         let (rates, queue) = settled(&mut machine);
         let (conference, broadcast) = rates.split_at(3);
-        assert!(mean(conference) >= 0.4 && queue <= 0.2, "{rates:?}");
+        assert!(mean(conference) >= 0.36 && queue <= 0.15, "{rates:?}");
         assert!(broadcast.iter().all(|rate| (0.2..0.27).contains(rate)), "{rates:?}");
     });
 }
