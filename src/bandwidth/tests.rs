@@ -220,7 +220,7 @@ fn a_packet_that_was_only_late_is_no_longer_lost() {
     let loss = |path: &Path| path.estimator.estimate().loss;
     path.number += 1;
     path.estimator.on_sent(packet(path.number, at(path.now_ms)));
-    let mut report = |path: &mut Path, result| {
+    let report = |path: &mut Path, result| {
         path.now_ms += 50;
         path.estimator.on_feedback(&FeedbackReport { at: at(path.now_ms), packets: vec![result] });
     };

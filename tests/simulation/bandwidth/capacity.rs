@@ -144,7 +144,7 @@ fn narrow_and_lossy_paths_are_used() {
             let log = &world.links[0].log;
             let dropped = log.iter().filter(|passage| passage.is_dropped).count();
             println!("{:.2?}, queue {queue:.3}, {dropped} of {} dropped", all.last(), log.len());
-            assert!(queue <= 0.12 && dropped as f64 <= 0.03 * log.len() as f64);
+            assert!(queue <= 0.12 && dropped as f64 <= 0.04 * log.len() as f64);
         });
         assert!(mean(&all) >= 0.85 && all.iter().all(|used| *used >= 0.75), "{bps}: {all:?}");
     }
