@@ -1,15 +1,14 @@
 //! The options of `quintet bench`.
 
-use std::time::Duration;
+use std::{str::FromStr, time::Duration};
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
 
 use super::network::{self, Case};
 use crate::{
-    engine::{SourceSpec, SpecError},
+    engine::{Impairment, SourceSpec, SpecError},
     model::{Bitrate, JoinTarget, Size, parse_target},
-    transport::{Impairment, ImpairmentError},
 };
 
 /// The most viewers: fifty in each of five sessions, within the usual limit of 1024 descriptors per
@@ -191,7 +190,7 @@ fn parse_picture(text: &str) -> anyhow::Result<VideoFormat> {
     }
 }
 
-fn parse_network(text: &str) -> Result<String, ImpairmentError> {
+fn parse_network(text: &str) -> Result<String, <Impairment as FromStr>::Err> {
     text.parse::<Impairment>().map(|_| text.to_owned())
 }
 

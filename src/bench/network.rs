@@ -163,7 +163,7 @@ fn figures(received: &[ReceivedSoFar]) -> RunFigures {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::Impairment;
+    use crate::engine::Impairment;
 
     fn at(ms: u64, decoded: u64, concealed_ms: u64) -> ReceivedSoFar {
         let first_frame_ms = (decoded > 0).then_some(1000);

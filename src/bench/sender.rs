@@ -8,9 +8,8 @@ use std::{
 use tokio::{sync::mpsc, time::timeout};
 
 use crate::{
-    engine::{Decode, Engine, EngineOptions, Handle, HubChoice, SourceSpec},
+    engine::{Decode, Engine, EngineOptions, Handle, HubChoice, Impairment, SourceSpec},
     model::{Bitrate, Command, Event, MediaSet, OpenRequest, SessionKind, SessionLink, Topology},
-    transport::Impairment,
     wording,
 };
 
