@@ -47,7 +47,7 @@ mod fuzz_cases {
     type Target = fn(&[u8]);
 
     /// The targets of `tests/fuzz`, each with the name of its folder of cases.
-    const TARGETS: [(&str, Target); 17] = [
+    const TARGETS: [(&str, Target); 18] = [
         ("audio", crate::playback::fuzz::audio),
         ("chat", crate::model::fuzz::chat),
         ("client", crate::signalling::fuzz::client),
@@ -57,6 +57,7 @@ mod fuzz_cases {
         ("remote", crate::transport::fuzz::remote),
         ("request", crate::signalling::fuzz::request),
         ("rooms", crate::signalling::fuzz::rooms),
+        ("red", crate::transport::fuzz::red),
         ("rtcp", crate::transport::fuzz::rtcp),
         ("rtx", crate::transport::fuzz::rtx),
         ("sctp", crate::transport::fuzz::sctp),

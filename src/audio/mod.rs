@@ -21,6 +21,6 @@ pub use level::{LevelWindow, SILENCE_DBFS, level_dbfs, linear_level};
 pub use mixer::Mixer;
 pub use resample::Resampler;
 pub use speech_detector::SpeechDetector;
-pub use stretch::{STRETCH_WINDOW, lengthen, shorten};
+pub use stretch::{STRETCH_WINDOW, is_quiet, lengthen, shorten};
 pub use tone::tone_hz;
 pub use voice_processor::{Stages, VoiceProcessor};

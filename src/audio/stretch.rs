@@ -14,9 +14,10 @@ const SHIFTS: std::ops::Range<usize> = 240..720;
 
 /// Shortens the audio by 5 to 15 ms within its first [`STRETCH_WINDOW`] samples, at the shift with
 /// the highest self-similarity (WSOLA: Verhelst and Roelands, 1993). Returns the number of samples
-/// removed; zero if there are too few samples.
-pub fn shorten(audio: &mut VecDeque<f32>) -> usize {
-    let Some((head, shift)) = head_and_shift(audio) else { return 0 };
+/// removed; zero if there are too few samples, or if the similarity there, from -1 to 1, is less than
+/// `least` in what is not quiet: such a cut would be heard.
+pub fn shorten(audio: &mut VecDeque<f32>, least: f32) -> usize {
+    let Some((head, shift)) = head_and_shift(audio, least) else { return 0 };
     audio.drain(..shift);
     for (n, sample) in audio.iter_mut().take(OVERLAP).enumerate() {
         *sample = blend(head[n], head[n + shift], n);
@@ -25,9 +26,9 @@ pub fn shorten(audio: &mut VecDeque<f32>) -> usize {
 }
 
 /// Lengthens the audio in the same way: one segment is played twice. Returns the number of samples
-/// added; zero if there are too few samples.
-pub fn lengthen(audio: &mut VecDeque<f32>) -> usize {
-    let Some((head, shift)) = head_and_shift(audio) else { return 0 };
+/// added; zero if there are too few samples, or if they are less similar than `least`.
+pub fn lengthen(audio: &mut VecDeque<f32>, least: f32) -> usize {
+    let Some((head, shift)) = head_and_shift(audio, least) else { return 0 };
     for (n, sample) in audio.iter_mut().take(OVERLAP).enumerate() {
         *sample = blend(head[n + shift], head[n], n);
     }
@@ -37,24 +38,34 @@ pub fn lengthen(audio: &mut VecDeque<f32>) -> usize {
     shift
 }
 
+/// Whether the first [`STRETCH_WINDOW`] samples are a pause: below -45 dBFS. Nobody hears a cut
+/// there.
+pub fn is_quiet(audio: &VecDeque<f32>) -> bool {
+    let window = audio.iter().take(STRETCH_WINDOW);
+    audio.len() >= STRETCH_WINDOW
+        && window.map(|sample| sample * sample).sum::<f32>() < QUIET_POWER * STRETCH_WINDOW as f32
+}
+
+/// -45 dBFS.
+const QUIET_POWER: f32 = 3.2e-5;
+
 /// Returns the window, and the shift at which it is most similar to itself.
-fn head_and_shift(audio: &VecDeque<f32>) -> Option<([f32; STRETCH_WINDOW], usize)> {
+fn head_and_shift(audio: &VecDeque<f32>, least: f32) -> Option<([f32; STRETCH_WINDOW], usize)> {
     if audio.len() < STRETCH_WINDOW {
         return None;
     }
     let mut head = [0.0; STRETCH_WINDOW];
     head.iter_mut().zip(audio).for_each(|(to, from)| *to = *from);
+    let energy = |part: &[f32]| part.iter().map(|sample| sample * sample).sum::<f32>();
     let similarity = |shift: usize| {
-        let (product, energy) = head[..OVERLAP].iter().zip(&head[shift..]).fold(
-            (0.0, 1e-9),
-            |(product, energy), (head, shifted)| {
-                (product + head * shifted, energy + shifted * shifted)
-            },
-        );
-        product / f32::sqrt(energy)
+        let shifted = &head[shift..shift + OVERLAP];
+        let product: f32 =
+            head[..OVERLAP].iter().zip(shifted).map(|(one, other)| one * other).sum();
+        product / (energy(&head[..OVERLAP]) * energy(shifted)).sqrt().max(1e-9)
     };
-    let best = SHIFTS.max_by(|a, b| similarity(*a).total_cmp(&similarity(*b)))?;
-    Some((head, best))
+    let shifts = SHIFTS.map(|shift| (shift, similarity(shift)));
+    let (best, similarity) = shifts.max_by(|a, b| a.1.total_cmp(&b.1))?;
+    (similarity >= least || is_quiet(audio)).then_some((head, best))
 }
 
 fn blend(from: f32, to: f32, n: usize) -> f32 {
@@ -77,7 +88,7 @@ mod tests {
             let max_step = hz / 48_000.0 * std::f32::consts::TAU * 1.3;
             for stretch in [shorten, lengthen] {
                 let mut audio = tone(hz, 4800);
-                let shift = stretch(&mut audio);
+                let shift = stretch(&mut audio, 0.8);
                 assert!(SHIFTS.contains(&shift), "{shift}");
                 assert_eq!(audio.len().abs_diff(4800), shift);
                 let audio: Vec<_> = audio.into();
@@ -92,17 +103,33 @@ mod tests {
     }
 
     #[test]
+    fn loud_audio_without_similarity_is_left_as_it_is() {
+        let mut seed = 1_u32;
+        let noise = |_| {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (seed >> 8) as f32 / (1 << 23) as f32 - 1.0
+        };
+        let mut audio: VecDeque<f32> = (0..2000).map(noise).collect();
+        let before = audio.clone();
+        assert_eq!((shorten(&mut audio, 0.8), lengthen(&mut audio, 0.8)), (0, 0));
+        assert_eq!(audio, before);
+        assert!(!is_quiet(&audio) && shorten(&mut audio, -1.0) > 0);
+        audio.iter_mut().for_each(|sample| *sample *= 0.005);
+        assert!(is_quiet(&audio) && shorten(&mut audio, 0.8) > 0, "nobody hears it");
+    }
+
+    #[test]
     fn too_few_samples_are_left_unchanged() {
         let mut audio = tone(440.0, STRETCH_WINDOW - 1);
         let before = audio.clone();
-        assert_eq!((shorten(&mut audio), lengthen(&mut audio)), (0, 0));
+        assert_eq!((shorten(&mut audio, -1.0), lengthen(&mut audio, -1.0)), (0, 0));
         assert_eq!(audio, before);
     }
 
     #[test]
     fn silence_is_stretched_to_silence() {
         let mut audio = VecDeque::from(vec![0.0; 2000]);
-        assert!(shorten(&mut audio) > 0 && lengthen(&mut audio) > 0);
+        assert!(is_quiet(&audio) && shorten(&mut audio, 0.8) > 0 && lengthen(&mut audio, 0.8) > 0);
         assert!(audio.iter().all(|sample| *sample == 0.0));
     }
 }

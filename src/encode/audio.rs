@@ -20,6 +20,31 @@ pub struct AudioEncoder {
     notify: Notify,
     /// When the encoder starts again after a panic.
     restart_at: Option<MediaTime>,
+    /// The packets so far.
+    packets: u64,
+}
+
+/// Packets between two adaptations to the losses of the subscribers: half a second.
+const PACKETS_PER_ADAPTATION: u64 = 25;
+
+/// The losses in percent that Opus is told: it has in-band FEC at the least of them, and has no more
+/// at larger ones than at the most.
+const EXPECTED_LOSSES: std::ops::RangeInclusive<u8> = 5..=25;
+
+/// With larger losses, in percent, a peer hears nothing in any case, or reports what is not so.
+const MAX_SENSIBLE_LOSS: u8 = 40;
+
+/// From this number of subscribers on, the worst of them does not decide alone: it has copies of
+/// packets of its own, and the quality of all others depends on it.
+const MANY_SUBSCRIBERS: usize = 4;
+
+/// The packet loss in percent to prepare for: that of the worst subscriber with sensible losses.
+fn expected_loss(mut losses: Vec<u8>) -> u8 {
+    let count = losses.len();
+    losses.retain(|loss| *loss <= MAX_SENSIBLE_LOSS);
+    losses.sort_unstable_by(|a, b| b.cmp(a));
+    let decisive = losses.get(usize::from(count >= MANY_SUBSCRIBERS)).copied().unwrap_or(0);
+    decisive.clamp(*EXPECTED_LOSSES.start(), *EXPECTED_LOSSES.end())
 }
 
 /// Called when blocks cannot be encoded, and when they can be again.
@@ -39,7 +64,7 @@ impl AudioEncoder {
         notify: Notify,
     ) -> Result<Self, EncodeError> {
         let (level, encoder) = (LevelWindow::default(), OpusEncoder::new()?);
-        Ok(Self { level, meter, encoder, out, notify, restart_at: None })
+        Ok(Self { level, meter, encoder, out, notify, restart_at: None, packets: 0 })
     }
 
     /// Takes a block of 10 ms. Updates the level, and publishes a packet of 20 ms after every
@@ -63,7 +88,10 @@ impl AudioEncoder {
                 if is_restart {
                     (self.notify)(Ok(()));
                 }
-                packet.into_iter().for_each(|packet| self.out.publish(packet));
+                if let Some(packet) = packet {
+                    self.out.publish(packet);
+                    self.adapt_to_losses();
+                }
             }
             Err(error) => {
                 self.restart_at = Some(now() + RESTART_DELAY);
@@ -71,6 +99,14 @@ impl AudioEncoder {
                     (self.notify)(Err(&error));
                 }
             }
+        }
+    }
+
+    /// Prepares for the losses of the subscribers, twice a second.
+    fn adapt_to_losses(&mut self) {
+        self.packets += 1;
+        if self.packets.is_multiple_of(PACKETS_PER_ADAPTATION) {
+            self.encoder.set_expected_loss(expected_loss(self.out.losses()));
         }
     }
 
@@ -125,6 +161,17 @@ mod tests {
         assert!((meter.dbfs() - -20.0).abs() < 0.1, "{}", meter.dbfs());
         let expected = [(0, 0), (20, 960), (40, 1920), (60, 2880), (80, 3840)];
         assert_eq!(numbers(&mut packets), expected);
+    }
+
+    #[test]
+    fn the_expected_loss_follows_the_worst_sensible_subscriber() {
+        let expected =
+            [vec![], vec![0, 1], vec![12, 3], vec![30], vec![100, 12], vec![30, 6, 1, 0]];
+        assert_eq!(expected.map(expected_loss), [5, 5, 12, 25, 12, 6]);
+        let out = Fanout::<EncodedAudio>::default();
+        let subscriptions = [out.subscribe(1), out.subscribe(1)];
+        subscriptions[0].report_loss(7);
+        assert_eq!(expected_loss(out.losses()), 7);
     }
 
     #[test]

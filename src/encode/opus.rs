@@ -5,7 +5,7 @@ use opus::{Application, Bitrate, Channels, Encoder};
 
 use super::EncodeError;
 use crate::{
-    media::{AUDIO_RATE, AudioBlock, BLOCK_SAMPLES, EncodedAudio},
+    media::{AUDIO_RATE, AudioBlock, BLOCK_SAMPLES, EncodedAudio, RecentAudio},
     model::MediaTime,
 };
 
@@ -43,6 +43,7 @@ pub struct OpusEncoder {
     /// Microseconds of earlier gaps that were not a multiple of a packet.
     gap_remainder_micros: i64,
     packet: Vec<u8>,
+    recent: RecentAudio,
 }
 
 impl OpusEncoder {
@@ -60,6 +61,7 @@ impl OpusEncoder {
             sample: 0,
             gap_remainder_micros: 0,
             packet: vec![0; MAX_PACKET],
+            recent: RecentAudio::default(),
         })
     }
 
@@ -71,6 +73,13 @@ impl OpusEncoder {
         self.encoder = configured_encoder()?;
         self.pending_samples = 0;
         Ok(())
+    }
+
+    /// Prepares in-band FEC for this packet loss in percent.
+    pub(super) fn set_expected_loss(&mut self, percent: u8) {
+        if let Err(error) = self.encoder.set_packet_loss_perc(percent.into()) {
+            tracing::warn!(%error, "expected packet loss not set");
+        }
     }
 
     /// Takes a block. Returns a packet after every second block.
@@ -91,7 +100,7 @@ impl OpusEncoder {
         match self.encoder.encode_float(&self.pending, &mut self.packet) {
             Ok(bytes) => {
                 let data = Bytes::copy_from_slice(&self.packet[..bytes]);
-                Some(EncodedAudio { time: self.packet_time, sample, data })
+                Some(self.recent.next_packet(self.packet_time, sample, data))
             }
             Err(error) => {
                 tracing::warn!(%error, "audio packet not encoded");

@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
 };
 
@@ -44,6 +44,8 @@ struct Queue<T> {
     state: Mutex<State<T>>,
     arrived: Notify,
     dropped: AtomicU64,
+    /// The losses on the way from the subscriber to its peer, in percent.
+    loss: AtomicU8,
 }
 
 #[derive(Debug)]
@@ -89,6 +91,7 @@ impl<T: Keyframe> Fanout<T> {
             }),
             arrived: Notify::new(),
             dropped: AtomicU64::new(0),
+            loss: AtomicU8::new(0),
         });
         queues.push_front(Arc::downgrade(&queue));
         drop(queues);
@@ -141,6 +144,16 @@ impl<T: Keyframe> Fanout<T> {
     pub fn is_keyframe_awaited(&self) -> bool {
         let queues = lock(&self.shared.queues);
         queues.iter().filter_map(Weak::upgrade).any(|queue| lock(&queue.state).awaiting_keyframe)
+    }
+
+    /// The losses that the subscribers report, in percent; see [`Subscription::report_loss`].
+    pub fn losses(&self) -> Vec<u8> {
+        let queues = lock(&self.shared.queues);
+        queues
+            .iter()
+            .filter_map(Weak::upgrade)
+            .map(|one| one.loss.load(Ordering::Relaxed))
+            .collect()
     }
 
     /// The number of subscribers.
@@ -222,6 +235,12 @@ impl<T: Keyframe> Subscription<T> {
     /// Requests a keyframe from the producer.
     pub fn request_keyframe(&self) {
         self.shared.request_keyframe();
+    }
+
+    /// Tells the producer how many of the frames are lost on the way to where this subscriber sends
+    /// them, in percent.
+    pub fn report_loss(&self, percent: u8) {
+        self.queue.loss.store(percent, Ordering::Relaxed);
     }
 
     /// Continues at the newest keyframe in the queue. If there is none, requests a keyframe and

@@ -7,6 +7,7 @@ mod burnt_in_timecode;
 mod clock;
 mod codec;
 mod encoded;
+mod encoded_audio;
 mod fanout;
 mod far_end;
 mod frame;
@@ -22,7 +23,10 @@ mod worker;
 pub use burnt_in_timecode::BurntInTimecode;
 pub use clock::{now, unix_ms};
 pub use codec::Codec;
-pub use encoded::{AUDIO_PACKET_SAMPLES, AUDIO_PACKET_TIME, EncodedAudio, EncodedVideo};
+pub use encoded::EncodedVideo;
+pub use encoded_audio::{
+    AUDIO_PACKET_SAMPLES, AUDIO_PACKET_TIME, AudioCopy, EncodedAudio, RecentAudio, Redundancy,
+};
 pub use fanout::{Fanout, Keyframe, MAX_LAG, Subscription};
 pub use far_end::{FarEnd, FarEndReader};
 pub use frame::{AUDIO_RATE, AudioBlock, BLOCK_SAMPLES, FramePool, VideoFrame};
@@ -30,8 +34,8 @@ pub use meter::{Meter, SILENCE_DBFS};
 pub use notifier::Notifier;
 pub use received::{AccessUnit, AudioPacket};
 pub use rtp::{
-    IncomingTrack, KeyframeRequest, RoundTripTime, RtpPacket, SenderReport, SenderReports,
-    TrackFailure,
+    IncomingTrack, KeyframeRequest, RedundantPayload, RoundTripTime, RtpPacket, SenderReport,
+    SenderReports, TrackFailure,
 };
 pub use slot::{Slot, Tee, TeeGuard, Wake};
 pub use subscription_slot::SubscriptionSlot;

@@ -30,8 +30,19 @@ pub struct RtpPacket {
     pub marker: bool,
     /// The payload without padding.
     pub payload: Bytes,
+    /// Copies of payloads of earlier packets (RFC 2198), oldest first; only audio has any.
+    pub copies: Vec<RedundantPayload>,
     /// The arrival time.
     pub arrival: MediaTime,
+}
+
+/// A copy of the payload of an earlier packet of audio.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RedundantPayload {
+    /// How much earlier its timestamp is, in samples at 48 kHz.
+    pub offset: u32,
+    /// The payload.
+    pub payload: Bytes,
 }
 
 /// A remote track whose first packet has arrived.

@@ -4,13 +4,18 @@
 
 use std::sync::LazyLock;
 
+use bytes::Bytes;
+
 use super::{
     audio_receiver::AudioReceiver,
     testing::{TestPacketizer, TestVideoEncoder, ToneEncoder, at},
     video_decoder::VideoDecoder,
     video_receive_buffer::VideoReceiveBuffer,
 };
-use crate::{media::RtpPacket, model::Size};
+use crate::{
+    media::{RedundantPayload, RtpPacket},
+    model::Size,
+};
 
 /// Ten frames of 64x64 at 25 fps. The first and the sixth are keyframes.
 static VIDEO_PACKETS: LazyLock<Vec<RtpPacket>> = LazyLock::new(|| {
@@ -22,14 +27,20 @@ static VIDEO_PACKETS: LazyLock<Vec<RtpPacket>> = LazyLock::new(|| {
         .collect()
 });
 
-/// A tone in packets of 20 ms.
+/// A tone in packets of 20 ms, each with a copy of the one two before it.
 static AUDIO_PACKETS: LazyLock<Vec<RtpPacket>> = LazyLock::new(|| {
     let mut encoder = ToneEncoder::with_fec(440.0, 0.5);
+    let payloads: Vec<Bytes> = (0..20).map(|_| encoder.next_packet().into()).collect();
+    let copies = |n: u32| {
+        let earlier = n.checked_sub(2).map(|earlier| payloads[earlier as usize].clone());
+        earlier.map(|payload| RedundantPayload { offset: 1920, payload }).into_iter().collect()
+    };
     let packets = (0..20_u32).map(|n| RtpPacket {
         sequence: 65_530_u16.wrapping_add(n as u16),
         timestamp: n * 960,
         marker: false,
-        payload: encoder.next_packet().into(),
+        payload: payloads[n as usize].clone(),
+        copies: copies(n),
         arrival: at(u64::from(n) * 20),
     });
     packets.collect()

@@ -94,6 +94,8 @@ pub(crate) struct ArrivalDelay {
     half_window_start: MediaTime,
     /// A histogram of the delay in milliseconds. Older packets weigh less.
     weights: Vec<f32>,
+    /// The factor for a packet's weight with each later packet.
+    forget_factor: f32,
     total: f32,
 }
 
@@ -105,20 +107,36 @@ impl ArrivalDelay {
     /// Bins of the histogram, one per millisecond. The last bin includes all longer delays.
     const BINS: usize = 256;
 
-    /// The factor for a packet's weight with each later packet. About 200 packets count, which are
-    /// 4 s of audio.
+    /// Those of audio, which may be held for longer.
+    const AUDIO_BINS: usize = 512;
+
+    /// The usual factor for a frame's weight with each later one. About 200 frames count.
     const FORGET_FACTOR: f32 = 0.995;
+
+    /// That of audio. About 50 packets count, which are a second: what happened earlier is
+    /// remembered elsewhere (`jitter/target.rs`).
+    const AUDIO_FORGET_FACTOR: f32 = 0.98;
 
     /// A larger jump of the offset (µs) means that the sender has restarted its timestamps.
     const MAX_JUMP_MICROS: i64 = 5_000_000;
 
     /// For timestamps with a clock rate of `rate` hertz.
     pub(crate) fn new(rate: u32) -> Self {
+        Self::with_memory(rate, Self::FORGET_FACTOR, Self::BINS)
+    }
+
+    /// For audio with timestamps at 48 kHz.
+    pub(crate) fn of_audio() -> Self {
+        Self::with_memory(48_000, Self::AUDIO_FORGET_FACTOR, Self::AUDIO_BINS)
+    }
+
+    fn with_memory(rate: u32, forget_factor: f32, bins: usize) -> Self {
         Self {
             clock_rate: i64::from(rate),
             min_offsets: [None; 2],
             half_window_start: MediaTime::default(),
-            weights: vec![0.0; Self::BINS],
+            weights: vec![0.0; bins],
+            forget_factor,
             total: 0.0,
         }
     }
@@ -127,7 +145,8 @@ impl ArrivalDelay {
     pub(crate) fn record(&mut self, stamp: i64, arrival: MediaTime) -> Duration {
         let offset = arrival.as_micros() as i64 - self.micros(stamp);
         if self.min_offset().is_some_and(|base| (offset - base).abs() > Self::MAX_JUMP_MICROS) {
-            *self = Self::new(self.clock_rate as u32);
+            let bins = self.weights.len();
+            *self = Self::with_memory(self.clock_rate as u32, self.forget_factor, bins);
         }
         if self.min_offset().is_none() {
             self.half_window_start = arrival;
@@ -170,9 +189,10 @@ impl ArrivalDelay {
     }
 
     fn add_to_histogram(&mut self, delay_ms: usize) {
-        self.weights.iter_mut().for_each(|weight| *weight *= Self::FORGET_FACTOR);
-        self.weights[delay_ms.min(Self::BINS - 1)] += 1.0;
-        self.total = self.total * Self::FORGET_FACTOR + 1.0;
+        let (factor, last) = (self.forget_factor, self.weights.len() - 1);
+        self.weights.iter_mut().for_each(|weight| *weight *= factor);
+        self.weights[delay_ms.min(last)] += 1.0;
+        self.total = self.total * factor + 1.0;
     }
 }
 

@@ -126,7 +126,7 @@ pub(super) fn packet(
     payload: impl Into<Bytes>,
     arrival: MediaTime,
 ) -> RtpPacket {
-    RtpPacket { sequence, timestamp, marker, payload: payload.into(), arrival }
+    RtpPacket { sequence, timestamp, marker, payload: payload.into(), copies: vec![], arrival }
 }
 
 /// The time this many milliseconds after the epoch.

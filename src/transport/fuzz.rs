@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 use super::{
     CheckBudget, Connection, ConnectionConfig, EventSinks, Impairment,
     congestion::{BandwidthControl, TRANSPORT_NUMBER_URI},
-    rejected_sections,
+    red, rejected_sections,
     retransmission::LossRecovery,
     sctp_filter as filter,
     sdp::{self, Description},
@@ -113,6 +113,16 @@ pub fn rtcp(data: &[u8]) {
         }
         while tap.poll_read().is_some() {}
         while tap.poll_write().is_some() {}
+    }
+}
+
+/// Splits a payload of redundant audio.
+pub fn red(data: &[u8]) {
+    let payload = Bytes::copy_from_slice(data);
+    if let Some((newest, copies)) = red::split(&payload) {
+        let total: usize = copies.iter().map(|copy| copy.payload.len()).sum();
+        assert!(total + newest.len() < data.len(), "no byte is used twice");
+        assert!(copies.iter().all(|copy| (1..1 << 14).contains(&copy.offset)));
     }
 }
 

@@ -32,6 +32,8 @@ mod inbound_data_limit;
 mod library_events;
 mod negotiation;
 mod pcap;
+mod red;
+mod redundancy;
 mod rejected_sections;
 mod retransmission;
 mod rtp_dump;

@@ -17,7 +17,7 @@ use super::{
     addresses::HostAddresses,
     candidates::RemoteCandidates,
     crypto::CheckedCrypto,
-    rejected_sections,
+    red, rejected_sections,
     sdp::{self, Description, DtlsSetup, Fingerprints, SdpError, SectionKind},
     setup::{LocalTransceiver, to_rtc_direction},
     ssrc_limiter::SsrcLimiter,
@@ -503,6 +503,9 @@ impl NegotiatedTransceiver {
             Media::Video => MIME_TYPE_H264,
             Media::Data => return Ok(None),
         };
+        if let Some(track) = &self.local.track {
+            track.stream.redundancy.set_payload_type(red::payload_type(&codecs));
+        }
         let codec =
             codecs.iter().find(|codec| codec.rtp_codec.mime_type.eq_ignore_ascii_case(mime_type));
         Ok(codec.map(|codec| codec.payload_type))

@@ -43,6 +43,7 @@ use super::{
     data_channel::SEND_BUFFER_LIMIT,
     ice_gate::IceGateShared,
     negotiation::RemoteLimits,
+    red::RED_MIME_TYPE,
     retransmission::{LossRecovery, RECOVERY_SLOT, RTX_MIME_TYPE},
     rtp_dump::DUMP_SLOT,
     runtime::PeerRuntime,
@@ -105,6 +106,9 @@ const SRTP_PROFILES: [SrtpProtectionProfile; 3] = [
 
 /// The payload type of Opus.
 const OPUS_PAYLOAD_TYPE: u8 = 111;
+
+/// The payload type of redundant audio.
+const RED_PAYLOAD_TYPE: u8 = 63;
 
 /// A peer connection of webrtc-rs, and the parts that the connection's task needs.
 pub(super) struct BuiltConnection {
@@ -324,6 +328,9 @@ fn media_track(
 /// uses VP8.
 fn media_engine() -> Result<MediaEngine, Error> {
     let mut engine = MediaEngine::default();
+    // Before Opus, so that a browser sends it.
+    let redundant = RTCRtpCodecParameters { payload_type: RED_PAYLOAD_TYPE, rtp_codec: red() };
+    engine.register_codec(redundant, RtpCodecKind::Audio)?;
     let audio = RTCRtpCodecParameters { payload_type: OPUS_PAYLOAD_TYPE, rtp_codec: opus() };
     engine.register_codec(audio, RtpCodecKind::Audio)?;
     for (payload_type, rtx_payload_type, profile) in H264_PROFILES {
@@ -351,6 +358,17 @@ fn opus() -> RTCRtpCodec {
         channels: 2,
         sdp_fmtp_line: "minptime=10;useinbandfec=1;stereo=0".to_owned(),
         rtcp_feedback: vec![feedback("transport-cc", "")],
+    }
+}
+
+/// Opus with copies of earlier packets (RFC 2198).
+fn red() -> RTCRtpCodec {
+    RTCRtpCodec {
+        mime_type: RED_MIME_TYPE.to_owned(),
+        clock_rate: AUDIO_RATE,
+        channels: 2,
+        sdp_fmtp_line: format!("{OPUS_PAYLOAD_TYPE}/{OPUS_PAYLOAD_TYPE}"),
+        rtcp_feedback: vec![],
     }
 }
 

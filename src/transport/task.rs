@@ -365,6 +365,7 @@ fn negotiated_transceiver(
         clock: Arc::clone(&track.stream.clock),
         active_payload_type: active_payload_type.subscribe(),
         keyframes: track.stream.keyframes.clone(),
+        redundancy: Arc::clone(&track.stream.redundancy),
     });
     let transceiver =
         NegotiatedTransceiver { source, local, payload_type: None, active_payload_type };

@@ -17,7 +17,7 @@ use webrtc::{
     rtp_transceiver::RtpTransceiver,
 };
 
-use super::track_sender::KEYFRAME_REQUEST_INTERVAL;
+use super::{red, track_sender::KEYFRAME_REQUEST_INTERVAL};
 use crate::{
     media::{
         self, Codec, IncomingTrack, KeyframeRequest, RoundTripTime, RtpPacket, SenderReports,
@@ -46,6 +46,8 @@ pub(super) struct TrackReceiver {
     codec: Codec,
     id: RTCRtpReceiverId,
     ssrc: u32,
+    /// The payload type of redundant audio, if it is negotiated.
+    red_payload_type: Option<u8>,
     packets: mpsc::Sender<RtpPacket>,
     keyframes: KeyframeRequest,
     dropped: u64,
@@ -65,6 +67,7 @@ pub(super) async fn run(
         return tracing::debug!(%peer, "track of an unknown codec ignored");
     };
     let (source, id) = context.section(opened.receiver_id, codec.media()).await;
+    let red_payload_type = context.red_payload_type(opened.receiver_id).await;
     let (packets, incoming) = mpsc::channel(PACKET_QUEUE);
     let keyframes = KeyframeRequest::default();
     let announcement = IncomingTrack {
@@ -82,7 +85,8 @@ pub(super) async fn run(
         failure: context.failure,
     };
     let (id, ssrc) = (opened.receiver_id, opened.ssrc);
-    let receiver = TrackReceiver { track, codec, id, ssrc, packets, keyframes, dropped: 0 };
+    let receiver =
+        TrackReceiver { track, codec, id, ssrc, red_payload_type, packets, keyframes, dropped: 0 };
     let dropped = receiver.receive(announcement, tracks).await;
     tracing::debug!(%peer, ?codec, dropped, "track ended");
 }
@@ -98,6 +102,17 @@ impl ReceiverContext {
             return (*source, mid.as_deref().and_then(TrackId::new));
         }
         (Source::ALL.into_iter().find(of_media).unwrap_or(Source::Camera), None)
+    }
+}
+
+impl ReceiverContext {
+    /// The payload type of redundant audio on the media section of a receiver.
+    async fn red_payload_type(&self, receiver: RTCRtpReceiverId) -> Option<u8> {
+        let (_, transceiver) =
+            self.transceivers.iter().find(|(_, one)| receiver == one.id().into())?;
+        let receiver = transceiver.receiver().await.ok().flatten()?;
+        let codecs = receiver.get_parameters().await.ok()?.rtp_parameters.codecs;
+        red::payload_type(&codecs)
     }
 }
 
@@ -149,11 +164,18 @@ impl TrackReceiver {
     fn forward(&mut self, packet: rtp::Packet) {
         // Padding is forwarded too, although it carries nothing: without its sequence numbers the
         // jitter buffer would wait for them.
+        let (payload, copies) = if self.red_payload_type == Some(packet.header.payload_type) {
+            // A malformed packet carries nothing, like padding.
+            red::split(&packet.payload).unwrap_or_default()
+        } else {
+            (packet.payload, vec![])
+        };
         let packet = RtpPacket {
             sequence: packet.header.sequence_number,
             timestamp: packet.header.timestamp,
             marker: packet.header.marker,
-            payload: packet.payload,
+            payload,
+            copies,
             arrival: media::now(),
         };
         if self.packets.try_send(packet).is_err() {
@@ -172,7 +194,12 @@ impl TrackReceiver {
 /// The codec of the packets with this SSRC; `None` for one that `setup` does not register.
 async fn codec(track: &dyn TrackRemote, ssrc: u32) -> Option<Codec> {
     let mime_type = track.codec(ssrc).await?.mime_type;
-    let codecs = [(MIME_TYPE_H264, Codec::H264), (MIME_TYPE_OPUS, Codec::Opus)];
+    // The first packet may be a redundant one. Its content is Opus: nothing else is negotiated.
+    let codecs = [
+        (MIME_TYPE_H264, Codec::H264),
+        (MIME_TYPE_OPUS, Codec::Opus),
+        (red::RED_MIME_TYPE, Codec::Opus),
+    ];
     codecs
         .into_iter()
         .find(|(name, _)| mime_type.eq_ignore_ascii_case(name))

@@ -11,9 +11,10 @@ use tokio::{
 };
 use webrtc::media_stream::track_local::{TrackLocal, static_rtp::TrackLocalStaticRTP};
 
-use super::{ending::Ending, h264_packetizer, tap::SendClock};
+use super::{ending::Ending, h264_packetizer, red, redundancy::PeerRedundancy, tap::SendClock};
 use crate::media::{
-    EncodedAudio, EncodedVideo, Keyframe, KeyframeRequest, Subscription, SubscriptionSlot,
+    EncodedAudio, EncodedVideo, Keyframe, KeyframeRequest, Redundancy, Subscription,
+    SubscriptionSlot,
 };
 
 /// The shortest time between two keyframe requests of one peer. The encoder also limits those of
@@ -26,6 +27,9 @@ pub(super) trait RtpMedia: Keyframe + Send + Sync + 'static {
     fn timestamp(&self, clock: &SendClock) -> u32;
     /// The payloads, in order.
     fn payloads(&self) -> &[Bytes];
+    /// The only payload, with copies of earlier ones for the payload type of the bare ones; `None`
+    /// if the medium, or that level, has no redundancy.
+    fn redundant_payload(&self, redundancy: Redundancy, payload_type: u8) -> Option<Bytes>;
     /// Whether the last packet has the marker bit.
     const MARKER: bool;
     /// Whether each frame needs another timestamp than the one before it.
@@ -43,6 +47,10 @@ impl RtpMedia for EncodedVideo {
 
     fn payloads(&self) -> &[Bytes] {
         self.payloads(h264_packetizer::packetize_h264)
+    }
+
+    fn redundant_payload(&self, _: Redundancy, _: u8) -> Option<Bytes> {
+        None
     }
 
     /// It marks the end of the access unit (RFC 6184, section 5.1).
@@ -63,6 +71,10 @@ impl RtpMedia for EncodedAudio {
 
     fn payloads(&self) -> &[Bytes] {
         std::slice::from_ref(&self.data)
+    }
+
+    fn redundant_payload(&self, redundancy: Redundancy, payload_type: u8) -> Option<Bytes> {
+        self.packed(redundancy, payload_type, red::pack)
     }
 
     /// It would mark the begin of a talkspurt (RFC 7587, section 4.1), but this program sends
@@ -94,6 +106,8 @@ pub(super) struct TrackSender {
     pub(super) active_payload_type: watch::Receiver<Option<u8>>,
     /// Signalled when the remote peer requests a keyframe.
     pub(super) keyframes: KeyframeRequest,
+    /// How much redundancy the packets have.
+    pub(super) redundancy: Arc<PeerRedundancy>,
 }
 
 /// The connection is closed, and the queue of webrtc-rs with it.
@@ -133,18 +147,31 @@ impl TrackSender {
                     if awaits_keyframe {
                         continue;
                     }
-                    if self.send(&*frame, payload_type).await.is_err() {
+                    if self.send(&*frame, frames.sent, payload_type).await.is_err() {
                         return;
                     }
-                    frames.ending.on_sent(&*frame);
+                    frames.on_sent(&frame, self.redundancy.loss_percent());
                 }
             }
         }
     }
 
-    async fn send<T: RtpMedia>(&mut self, frame: &T, payload_type: u8) -> Result<(), Closed> {
+    /// Sends a frame, of a source of which `sent` frames were sent since it began.
+    async fn send<T: RtpMedia>(
+        &mut self,
+        frame: &T,
+        sent: usize,
+        payload_type: u8,
+    ) -> Result<(), Closed> {
         let timestamp = self.timestamp(frame);
-        let payloads = frame.payloads();
+        let red = self.redundancy.current().and_then(|(level, red_type)| {
+            // Copies of packets that this peer was not sent may be of what was muted.
+            Some((frame.redundant_payload(level.within(sent), payload_type)?, red_type))
+        });
+        let (payloads, payload_type) = match &red {
+            Some((payload, red_type)) => (std::slice::from_ref(payload), *red_type),
+            None => (frame.payloads(), payload_type),
+        };
         for (index, payload) in payloads.iter().enumerate() {
             let header = rtp::Header {
                 version: 2,
@@ -185,20 +212,35 @@ struct Feed<T> {
     successor: Option<Subscription<T>>,
     /// What follows the last frame when there is no subscription any more.
     ending: Ending<T>,
+    /// Frames that were sent since the medium began.
+    sent: usize,
 }
 
 impl<T: RtpMedia> Feed<T> {
     fn new() -> Self {
-        Self { current: None, successor: None, ending: Ending::new() }
+        Self { current: None, successor: None, ending: Ending::new(), sent: 0 }
     }
 
     fn replace(&mut self, latest: Option<Subscription<T>>) {
         self.ending.on_source(latest.is_some());
+        // A mute and its end may both have happened since the last frame was sent.
+        if !latest.as_ref().is_some_and(Subscription::is_successor) {
+            self.sent = 0;
+        }
         match latest {
             Some(next) if next.is_successor() && self.current.is_some() => {
                 self.successor = Some(next);
             }
             latest => (self.current, self.successor) = (latest, None),
+        }
+    }
+
+    /// A frame was sent to a peer that reports these losses.
+    fn on_sent(&mut self, frame: &T, loss_percent: u8) {
+        self.ending.on_sent(frame);
+        self.sent += 1;
+        if let Some(subscription) = &self.current {
+            subscription.report_loss(loss_percent);
         }
     }
 

@@ -1,7 +1,7 @@
 //! The jitter buffer of audio: which packet is decoded next, and how long packets are held.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     ops::Range,
     time::Duration,
 };
@@ -11,8 +11,13 @@ use bytes::Bytes;
 use super::{
     Unwrapper,
     sequence::{SequenceStatus, SequenceTracker},
+    target::DelayMemory,
 };
-use crate::{media::RtpPacket, model::MediaTime, playback::playout_clock::ArrivalDelay};
+use crate::{
+    media::{RedundantPayload, RtpPacket},
+    model::MediaTime,
+    playback::playout_clock::ArrivalDelay,
+};
 
 /// The packets of one audio stream in order, with an adaptive delay that compensates jitter.
 ///
@@ -30,8 +35,19 @@ pub(crate) struct AudioJitterBuffer {
     next: Option<Position>,
     /// Samples concealed while the buffer was empty, since `next` last changed.
     underrun_samples: i64,
-    /// The delay that a late packet would have needed to be in time. Decays slowly.
-    late_peak: Duration,
+    /// What delays were needed earlier.
+    memory: DelayMemory,
+    /// The maximum target delay at present, and for how many blocks another one is wanted.
+    max_target: Duration,
+    blocks_at_other_max: u32,
+    /// The minimum target delay that the owner sets.
+    floor: Duration,
+    /// Whether packets are being played.
+    is_started: bool,
+    /// The length in samples of the packet that was decoded last.
+    packet_samples: i64,
+    /// The latest packets that were made up although later ones had arrived.
+    made_up: VecDeque<i64>,
     /// When the packet arrived that was pulled last.
     pulled_arrival: Option<MediaTime>,
 }
@@ -79,15 +95,20 @@ impl AudioJitterBuffer {
     /// The minimum target delay: one packet, so that two packets may arrive in reverse order.
     pub(crate) const MIN_TARGET_DELAY: Duration = Duration::from_millis(20);
 
-    /// The maximum target delay. A longer delay harms a conversation more than losses.
+    /// The maximum target delay. A longer delay harms a conversation more than losses do.
     pub(crate) const MAX_TARGET_DELAY: Duration = Duration::from_millis(200);
+
+    /// The maximum where packets need more for several seconds: then nothing would be understood.
+    pub(crate) const LONG_MAX_TARGET_DELAY: Duration = Duration::from_millis(400);
+
+    /// The largest floor.
+    pub(crate) const MAX_FLOOR: Duration = Duration::from_millis(120);
+
+    /// For how many blocks of 10 ms a longer maximum must be needed, or not: 5 s.
+    const LASTING_BLOCKS: u32 = 500;
 
     /// The length of a pulled block. A packet is needed up to one block before its playout time.
     const BLOCK: Duration = Duration::from_millis(10);
-
-    /// How fast the delay added for a late packet decays, per second. Slowly, because after one
-    /// late packet another one is likely.
-    const LATE_PEAK_DECAY_PER_SECOND: Duration = Duration::from_millis(10);
 
     /// Samples. A longer jump of the timestamps is followed, not concealed.
     const MAX_GAP: i64 = 48_000;
@@ -96,12 +117,18 @@ impl AudioJitterBuffer {
         Self {
             sequence: SequenceTracker::new(),
             timestamps: Unwrapper::of_32_bits(),
-            arrival_delay: ArrivalDelay::new(48_000),
+            arrival_delay: ArrivalDelay::of_audio(),
             held: BTreeMap::new(),
             padding: BTreeSet::new(),
             next: None,
             underrun_samples: 0,
-            late_peak: Duration::ZERO,
+            memory: DelayMemory::new(),
+            max_target: Self::MAX_TARGET_DELAY,
+            blocks_at_other_max: 0,
+            floor: Duration::ZERO,
+            is_started: false,
+            packet_samples: 960,
+            made_up: VecDeque::with_capacity(Self::MAX_MADE_UP),
             pulled_arrival: None,
         }
     }
@@ -118,7 +145,7 @@ impl AudioJitterBuffer {
                 self.held.clear();
                 self.padding.clear();
                 self.timestamps = Unwrapper::of_32_bits();
-                self.arrival_delay = ArrivalDelay::new(48_000);
+                self.arrival_delay = ArrivalDelay::of_audio();
                 self.next = None;
             }
         }
@@ -127,18 +154,66 @@ impl AudioJitterBuffer {
         }
         let stamp = self.timestamps.unwrap(packet.timestamp);
         let delay = self.arrival_delay.record(stamp, packet.arrival);
-        if self.next.is_some_and(|next| number < next.number) {
-            self.late_peak = self.late_peak.max(delay.min(Self::MAX_TARGET_DELAY));
-            return;
-        }
+        let is_reordered = self.sequence.has(number + 1);
+        self.memory.record(delay, packet.arrival, is_reordered);
         if packet.payload.len() > Self::MAX_PACKET_BYTES {
             return;
         }
+        for copy in &packet.copies {
+            self.push_copy(copy, (number, stamp), packet.arrival);
+        }
+        if self.next.is_some_and(|next| number < next.number) {
+            return self.memory.on_late(delay, packet.arrival);
+        }
         if self.underrun_samples > 0 {
-            self.late_peak = self.late_peak.max((delay + Self::BLOCK).min(Self::MAX_TARGET_DELAY));
+            self.memory.on_late(delay + Self::BLOCK, packet.arrival);
         }
         let (arrival, payload) = (packet.arrival, packet.payload.clone());
-        self.held.insert(number, Held { stamp, arrival, payload });
+        self.hold(number, Held { stamp, arrival, payload });
+    }
+
+    /// Adds a copy of an earlier packet, which came with the packet of this number and timestamp,
+    /// if that earlier packet is missing and still to be played. A packet that arrives later
+    /// replaces it.
+    fn push_copy(
+        &mut self,
+        copy: &RedundantPayload,
+        (number, stamp): (i64, i64),
+        arrival: MediaTime,
+    ) {
+        let (offset, packet) = (i64::from(copy.offset), self.packet_samples);
+        let Some(next) = self.next.filter(|_| self.is_started && offset % packet == 0) else {
+            return;
+        };
+        let (number, stamp) = (number - offset / packet, stamp - offset);
+        let is_in_order = self.held.range(..number).all(|(_, held)| held.stamp < stamp)
+            && self.held.range(number..).all(|(_, held)| held.stamp > stamp);
+        if self.made_up.contains(&number) {
+            // Had it been held for longer, the copy would have been in time.
+            self.on_late_copy(stamp, arrival);
+        }
+        if number < next.number || stamp < next.stamp || !is_in_order || self.sequence.has(number) {
+            return;
+        }
+        if copy.payload.len() > Self::MAX_PACKET_BYTES {
+            return;
+        }
+        // If the next packet is there, the missing one could be had from it, and sooner.
+        if !self.held.contains_key(&(number + 1)) {
+            self.on_late_copy(stamp, arrival);
+        }
+        self.hold(number, Held { stamp, arrival, payload: copy.payload.clone() });
+    }
+
+    /// A copy of the packet with this timestamp is needed, and arrived at `arrival`.
+    fn on_late_copy(&mut self, stamp: i64, arrival: MediaTime) {
+        if let Some(earliest) = self.arrival_delay.earliest_arrival(stamp) {
+            self.memory.on_late(arrival.since(earliest) + Self::BLOCK, arrival);
+        }
+    }
+
+    fn hold(&mut self, number: i64, held: Held) {
+        self.held.insert(number, held);
         if self.held.len() > Self::MAX_PACKETS {
             self.held.pop_first();
         }
@@ -153,9 +228,15 @@ impl AudioJitterBuffer {
 
     /// Starts playout at the first packet held, regardless of the previous position.
     pub(crate) fn start(&mut self) {
+        self.is_started = true;
         if let Some((&number, held)) = self.held.first_key_value() {
             self.set_next(number, held.stamp);
         }
+    }
+
+    /// Ends playout: what comes next is played after a new [`Self::start`].
+    pub(crate) const fn stop(&mut self) {
+        self.is_started = false;
     }
 
     /// What to decode next, after everything returned before has been used.
@@ -194,7 +275,21 @@ impl AudioJitterBuffer {
         if let Some(next) = &mut self.next {
             next.stamp += samples as i64;
         }
+        self.packet_samples = (samples as i64).max(1);
     }
+
+    /// Records that the packet before the next one was made up, because the next one has no FEC data.
+    pub(crate) fn on_made_up(&mut self) {
+        if let Some(next) = self.next {
+            if self.made_up.len() == Self::MAX_MADE_UP {
+                self.made_up.pop_front();
+            }
+            self.made_up.push_back(next.number - 1);
+        }
+    }
+
+    /// Packets for which a copy may still come.
+    const MAX_MADE_UP: usize = 8;
 
     /// Records that this many samples were concealed because the buffer was empty.
     pub(crate) fn on_underrun(&mut self, samples: usize) {
@@ -234,13 +329,30 @@ impl AudioJitterBuffer {
 
     /// The target delay relative to the fastest packet.
     pub(crate) fn target_delay(&self) -> Duration {
-        let delay = self.arrival_delay.quantile(0.97) + Self::BLOCK;
-        delay.max(self.late_peak).clamp(Self::MIN_TARGET_DELAY, Self::MAX_TARGET_DELAY)
+        let delay = self.usual_delay().max(self.memory.delay()).max(self.floor);
+        delay.clamp(Self::MIN_TARGET_DELAY, self.max_target)
     }
 
-    /// Decays the delay added for late packets by the time of one block.
-    pub(crate) fn decay_late_peak(&mut self) {
-        self.late_peak = self.late_peak.saturating_sub(Self::LATE_PEAK_DECAY_PER_SECOND / 100);
+    /// What the packets of the last second need.
+    fn usual_delay(&self) -> Duration {
+        self.arrival_delay.quantile(0.97) + Self::BLOCK
+    }
+
+    /// Sets the minimum of the target delay, for lip sync; at most [`Self::MAX_FLOOR`].
+    pub(crate) fn set_floor(&mut self, floor: Duration) {
+        self.floor = floor.min(Self::MAX_FLOOR);
+    }
+
+    /// Fades what is remembered of delays by the time of one block.
+    pub(crate) fn fade_memory(&mut self) {
+        self.memory.fade();
+        let (usual, max) = (Self::MAX_TARGET_DELAY, Self::LONG_MAX_TARGET_DELAY);
+        let wanted = if self.usual_delay() > usual { max } else { usual };
+        self.blocks_at_other_max =
+            if wanted == self.max_target { 0 } else { self.blocks_at_other_max + 1 };
+        if self.blocks_at_other_max >= Self::LASTING_BLOCKS {
+            (self.max_target, self.blocks_at_other_max) = (wanted, 0);
+        }
     }
 
     /// Whether no packet is held.
@@ -282,251 +394,4 @@ impl AudioJitterBuffer {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::playback::testing::{at, packet};
-
-    /// The `n`th packet of 20 ms of a stream that starts shortly before both counters wrap.
-    fn nth_packet(n: u16, arrival: u64) -> RtpPacket {
-        let stamp = (u32::MAX - 1500).wrapping_add(u32::from(n) * 960);
-        packet(65_534_u16.wrapping_add(n), stamp, false, vec![n as u8; 3], at(arrival))
-    }
-
-    fn expected_packet(n: u8) -> Pull {
-        Pull::Packet(vec![n; 3].into())
-    }
-
-    /// Pulls like `AudioReceiver`.
-    fn pull(buffer: &mut AudioJitterBuffer) -> Pull {
-        let pulled = buffer.pull();
-        match &pulled {
-            Pull::Packet(_) => buffer.advance(960),
-            Pull::Empty => buffer.on_underrun(480),
-            Pull::Fec { .. } | Pull::Conceal(_) => {}
-        }
-        pulled
-    }
-
-    fn buffer_with(arrived: &[u16]) -> AudioJitterBuffer {
-        let mut buffer = AudioJitterBuffer::new();
-        arrived.iter().for_each(|n| buffer.push(&nth_packet(*n, 1000 + u64::from(*n) * 20)));
-        buffer
-    }
-
-    #[test]
-    fn reordered_and_duplicate_packets_are_played_once_and_in_order_across_both_wraps() {
-        let mut buffer = buffer_with(&[0, 2, 1, 1, 3, 0, 4]);
-        let played: Vec<_> = (0..6).map(|_| pull(&mut buffer)).collect();
-        assert_eq!(
-            played,
-            [
-                expected_packet(0),
-                expected_packet(1),
-                expected_packet(2),
-                expected_packet(3),
-                expected_packet(4),
-                Pull::Empty
-            ]
-        );
-        assert_eq!((buffer.received(), buffer.lost()), (5, 0));
-    }
-
-    #[test]
-    fn fec_recovers_a_lost_packet_and_of_several_only_the_last() {
-        let mut buffer = buffer_with(&[0, 2, 5]);
-        let fec = |n: u8| Pull::Fec { next: vec![n; 3].into(), samples: 960 };
-        let played: Vec<_> = (0..6).map(|_| pull(&mut buffer)).collect();
-        assert_eq!(
-            played,
-            [
-                expected_packet(0),
-                fec(2),
-                expected_packet(2),
-                Pull::Conceal(960),
-                fec(5),
-                expected_packet(5)
-            ]
-        );
-        assert_eq!((buffer.received(), buffer.lost()), (3, 3));
-    }
-
-    #[test]
-    fn samples_concealed_before_a_loss_is_known_count_towards_it() {
-        let mut buffer = buffer_with(&[0]);
-        assert_eq!(pull(&mut buffer), expected_packet(0));
-        assert_eq!(pull(&mut buffer), Pull::Empty);
-        buffer.push(&nth_packet(2, 1045));
-        let next = vec![2; 3].into();
-        assert_eq!(pull(&mut buffer), Pull::Fec { next, samples: 480 });
-        assert_eq!(pull(&mut buffer), expected_packet(2));
-        assert_eq!((pull(&mut buffer), pull(&mut buffer)), (Pull::Empty, Pull::Empty));
-        buffer.push(&nth_packet(4, 1085));
-        assert_eq!(pull(&mut buffer), expected_packet(4), "the whole loss is already concealed");
-    }
-
-    #[test]
-    fn a_late_packet_is_played_and_raises_the_target_delay_for_some_time() {
-        let mut buffer = AudioJitterBuffer::new();
-        for n in 0..200 {
-            buffer.push(&nth_packet(n, 1000 + u64::from(n) * 20));
-            assert_eq!(pull(&mut buffer), expected_packet(n as u8));
-        }
-        assert_eq!(buffer.target_delay(), AudioJitterBuffer::MIN_TARGET_DELAY);
-        assert_eq!(pull(&mut buffer), Pull::Empty);
-        buffer.push(&nth_packet(200, 1000 + 200 * 20 + 80));
-        assert_eq!(buffer.target_delay(), Duration::from_millis(90), "80 ms and a block");
-        assert_eq!(pull(&mut buffer), expected_packet(200));
-        (0..200).for_each(|_| buffer.decay_late_peak());
-        assert_eq!(buffer.target_delay(), Duration::from_millis(70), "two seconds later");
-        (0..2000).for_each(|_| buffer.decay_late_peak());
-        assert!(buffer.late_peak.is_zero());
-    }
-
-    #[test]
-    fn jitter_raises_the_target_delay_within_its_bounds() {
-        for (jitter_ms, bounds) in [(0, 20..=20), (60, 60..=75), (1000, 200..=200)] {
-            let mut buffer = AudioJitterBuffer::new();
-            for n in 0..500_u16 {
-                let late = u64::from(n) * 7919 % (jitter_ms + 1);
-                buffer.push(&nth_packet(n, 1000 + u64::from(n) * 20 + late));
-                buffer.pull();
-            }
-            let target = buffer.target_delay().as_millis();
-            assert!(bounds.contains(&target), "{jitter_ms}: {target}");
-        }
-    }
-
-    #[test]
-    fn playout_starts_when_the_first_packet_was_held_for_the_target_delay() {
-        let buffer = buffer_with(&[0]);
-        assert!(!buffer.is_ready(at(1019)));
-        assert!(buffer.is_ready(at(1020)));
-        assert!(!AudioJitterBuffer::new().is_ready(at(9999)));
-    }
-
-    #[test]
-    fn after_a_stalled_network_old_audio_is_skipped() {
-        let mut buffer = AudioJitterBuffer::new();
-        buffer.push(&nth_packet(0, 1000));
-        assert_eq!(pull(&mut buffer), expected_packet(0));
-        // The network delivers nothing for a second, then all packets at once.
-        (1..=50).for_each(|n| buffer.push(&nth_packet(n, 2000)));
-        buffer.catch_up(at(2000));
-        let Pull::Packet(next) = pull(&mut buffer) else { panic!("no packet") };
-        assert!((15..=35).contains(&next[0]), "{}", next[0]);
-        assert_eq!(buffer.lost(), 0);
-    }
-
-    #[test]
-    fn a_full_buffer_drops_the_oldest_packets() {
-        let mut buffer = AudioJitterBuffer::new();
-        (0..300).for_each(|n| buffer.push(&nth_packet(n, 1000 + u64::from(n) * 20)));
-        assert_eq!(buffer.held.len(), AudioJitterBuffer::MAX_PACKETS);
-        assert_eq!(
-            pull(&mut buffer),
-            expected_packet((300 - AudioJitterBuffer::MAX_PACKETS) as u8)
-        );
-    }
-
-    #[test]
-    fn a_jump_of_the_timestamps_is_followed_without_concealment() {
-        let mut buffer = buffer_with(&[0]);
-        assert_eq!(pull(&mut buffer), expected_packet(0));
-        buffer.push(&packet(0, 5_000_000, false, vec![9], at(1020)));
-        buffer.push(&packet(2, 6_000_000, false, vec![8], at(1060)));
-        assert_eq!(pull(&mut buffer), Pull::Packet(vec![9].into()));
-        assert_eq!(pull(&mut buffer), Pull::Packet(vec![8].into()));
-    }
-
-    /// A padding packet between the `n`th packet and the next, with the timestamp of the `n`th.
-    fn padding_after(n: u16, sequence: u16, arrival: u64) -> RtpPacket {
-        RtpPacket { sequence, payload: Bytes::new(), ..nth_packet(n, arrival) }
-    }
-
-    #[test]
-    fn padding_counts_as_received_and_is_neither_audio_nor_a_loss() {
-        let sent = |n: u16, stamp: u32, arrival| {
-            packet(n, stamp * 960, false, vec![n as u8; 3], at(arrival))
-        };
-        let padding = |n: u16, arrival| packet(n, 960, false, vec![], at(arrival));
-        let mut buffer = AudioJitterBuffer::new();
-        buffer.push(&padding(0, 1000));
-        buffer.push(&sent(1, 1, 1000));
-        // The sender pauses and only sends probes: sequence numbers and time go on.
-        [4, 2, 3].into_iter().for_each(|n| buffer.push(&padding(n, 1500)));
-        buffer.push(&sent(5, 30, 1580));
-        assert_eq!(pull(&mut buffer), expected_packet(1));
-        assert_eq!(pull(&mut buffer), expected_packet(5), "nothing is concealed");
-        assert_eq!(
-            buffer.target_delay(),
-            AudioJitterBuffer::MIN_TARGET_DELAY,
-            "padding does not affect the delay"
-        );
-        assert_eq!((buffer.received(), buffer.lost()), (6, 0));
-        assert!(buffer.padding.is_empty());
-        // Packet 7 is lost.
-        buffer.push(&padding(6, 1600));
-        buffer.push(&sent(8, 32, 1620));
-        let next = vec![8; 3].into();
-        assert_eq!(pull(&mut buffer), Pull::Fec { next, samples: 960 });
-        assert_eq!((buffer.received(), buffer.lost()), (8, 1));
-    }
-
-    #[test]
-    fn padding_alone_does_not_start_playout_and_is_kept_within_a_bound() {
-        let mut buffer = AudioJitterBuffer::new();
-        (0..1000).for_each(|n| buffer.push(&padding_after(0, n, 1000)));
-        assert!(buffer.is_empty() && !buffer.is_ready(at(9000)));
-        assert_eq!((pull(&mut buffer), buffer.received()), (Pull::Empty, 1000));
-        assert!(buffer.padding.len() <= AudioJitterBuffer::MAX_PACKETS);
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
-
-        #[test]
-        fn no_packets_exceed_the_bounds_or_cause_endless_concealment(
-            packets in prop::collection::vec(
-                (any::<u16>(), any::<u32>(), 0..20_000_usize, 0..40_u64), 1..600),
-            near in any::<bool>(),
-        ) {
-            let mut buffer = AudioJitterBuffer::new();
-            let mut now = 1000;
-            for (n, (sequence, stamp, bytes, pause)) in packets.into_iter().enumerate() {
-                now += pause;
-                let (sequence, stamp) = match near {
-                    true => (sequence % 40 + n as u16, (n as u32 * 960).wrapping_add(stamp % 2000)),
-                    false => (sequence, stamp),
-                };
-                buffer.push(&packet(sequence, stamp, false, vec![0; bytes], at(now)));
-                prop_assert!(buffer.held.len() <= AudioJitterBuffer::MAX_PACKETS);
-                prop_assert!(buffer.held.values().all(
-                    |held| held.payload.len() <= AudioJitterBuffer::MAX_PACKET_BYTES));
-                prop_assert!((AudioJitterBuffer::MIN_TARGET_DELAY..=AudioJitterBuffer::MAX_TARGET_DELAY)
-                    .contains(&buffer.target_delay()));
-                buffer.is_ready(at(now));
-                buffer.catch_up(at(now));
-                buffer.excess_delay(at(now), 480);
-                if n % 3 == 0 {
-                    let pulled = pull(&mut buffer);
-                    let fits = match pulled {
-                        Pull::Fec { samples, .. } | Pull::Conceal(samples) => {
-                            (1..=960).contains(&samples)
-                        }
-                        Pull::Packet(_) | Pull::Empty => true,
-                    };
-                    prop_assert!(fits);
-                }
-            }
-            let per_packet = 1 + AudioJitterBuffer::MAX_GAP as usize / 960 + 1;
-            let max_pulls = 2 + AudioJitterBuffer::MAX_PACKETS * per_packet;
-            let mut pulls = 0;
-            while pull(&mut buffer) != Pull::Empty {
-                pulls += 1;
-                prop_assert!(pulls <= max_pulls);
-            }
-        }
-    }
-}
+mod tests;

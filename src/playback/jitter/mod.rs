@@ -2,6 +2,7 @@
 
 mod audio;
 mod sequence;
+mod target;
 mod video;
 
 pub(super) use audio::{AudioJitterBuffer, Pull};

@@ -108,6 +108,12 @@ impl SequenceTracker {
         (number, self.count_new())
     }
 
+    /// Whether the packet with this number arrived. Those that are too old to tell count as arrived.
+    pub(super) fn has(&self, number: i64) -> bool {
+        let behind = self.highest.map_or(i64::MAX, |highest| highest - number);
+        behind >= 128 || (behind >= 0 && self.seen >> behind & 1 == 1)
+    }
+
     /// Packets that arrived, without duplicates.
     pub(super) const fn received(&self) -> u64 {
         self.received

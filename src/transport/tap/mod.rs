@@ -17,8 +17,8 @@ use rtc::{
         Attribute, AttributedPacket, Interceptor, Packet, Slot, StreamInfo, TaggedPacket,
     },
     rtcp::{
-        self, sender_report::SenderReport,
-        transport_feedbacks::transport_layer_nack::TransportLayerNack,
+        self, receiver_report::ReceiverReport, reception_report::ReceptionReport,
+        sender_report::SenderReport, transport_feedbacks::transport_layer_nack::TransportLayerNack,
     },
     rtp,
     sansio::Protocol,
@@ -34,6 +34,7 @@ use self::{
 };
 use super::{
     congestion::{BandwidthControl, CongestionController, Departure, wire_bytes},
+    redundancy::PeerRedundancy,
     retransmission::Retransmitter,
     ssrc_limiter::SsrcLimiter,
     stats::ConnectionStats,
@@ -52,6 +53,8 @@ pub(super) const TAP_SLOT: Slot = Slot::Custom(3_500);
 pub(super) struct Tap {
     /// The SSRCs of the videos that this end sends.
     videos: Vec<u32>,
+    /// The audio that this end sends: SSRC and redundancy.
+    audio: Vec<(u32, Arc<PeerRedundancy>)>,
     keyframe_feedback: KeyframeFeedback,
     retransmitter: Retransmitter,
     congestion: CongestionController,
@@ -85,6 +88,8 @@ pub(super) struct LocalStream {
     pub(super) clock: Arc<SendClock>,
     /// Signalled when the remote peer requests a keyframe; never for audio.
     pub(super) keyframes: KeyframeRequest,
+    /// How much redundancy its packets have; video has none.
+    pub(super) redundancy: Arc<PeerRedundancy>,
 }
 
 impl LocalStream {
@@ -98,7 +103,8 @@ impl LocalStream {
     pub(super) fn new(ssrc: u32, media: Media) -> Self {
         let is_video = media == Media::Video;
         let clock = SendClock::new(if is_video { VIDEO_CLOCK_RATE } else { AUDIO_RATE });
-        Self { ssrc, is_video, clock, keyframes: KeyframeRequest::default() }
+        let (keyframes, redundancy) = (KeyframeRequest::default(), Arc::default());
+        Self { ssrc, is_video, clock, keyframes, redundancy }
     }
 }
 
@@ -111,6 +117,11 @@ impl Tap {
             sequences: vec![],
             now: MediaTime::default(),
             videos: local.iter().filter(|one| one.is_video).map(|one| one.ssrc).collect(),
+            audio: local
+                .iter()
+                .filter(|one| !one.is_video)
+                .map(|one| (one.ssrc, Arc::clone(&one.redundancy)))
+                .collect(),
             keyframe_feedback: KeyframeFeedback::new(local),
             retransmitter: Retransmitter::default(),
             congestion,
@@ -127,12 +138,24 @@ impl Tap {
         let any = packet.as_any();
         if let Some(report) = any.downcast_ref::<SenderReport>() {
             sender_reports::record(report, &self.received_reports);
+            self.adapt_redundancy(&report.reports, now);
+        } else if let Some(report) = any.downcast_ref::<ReceiverReport>() {
+            self.adapt_redundancy(&report.reports, now);
         } else if let Some(nack) = any.downcast_ref::<TransportLayerNack>() {
             self.retransmit(nack, now);
         } else {
             self.keyframe_feedback.handle(packet);
         }
         self.congestion.on_rtcp(packet, now);
+    }
+
+    /// Adapts the redundancy of our audio to the losses that the remote peer reports.
+    fn adapt_redundancy(&self, reports: &[ReceptionReport], now: Instant) {
+        for (ssrc, redundancy) in &self.audio {
+            for report in reports.iter().filter(|report| report.ssrc == *ssrc) {
+                redundancy.on_report(f32::from(report.fraction_lost) / 256.0, now);
+            }
+        }
     }
 
     /// Sends packets again that the remote peer asks for.

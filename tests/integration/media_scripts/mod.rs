@@ -7,6 +7,7 @@
 //!
 //! A script is a list of steps (`script::Step`). CONTRIBUTING.md says how to write one.
 
+mod audio;
 mod bandwidth;
 mod call;
 mod loss;

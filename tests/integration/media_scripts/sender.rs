@@ -8,7 +8,7 @@ use quintet::{
     encode::{H264Encoder, KeyframePacer, OpusEncoder},
     media::{
         self, AUDIO_RATE, AudioBlock, BLOCK_SAMPLES, BurntInTimecode, EncodedAudio, EncodedVideo,
-        Fanout, FramePool,
+        Fanout, FramePool, RecentAudio,
     },
     model::{Bitrate, Layer, MediaTime, Size},
 };
@@ -108,31 +108,39 @@ fn padded(unit: &[u8], length: usize) -> Vec<u8> {
     data
 }
 
-/// Sends a tone as Opus packets of 20 ms, for ever.
+/// Sends a voice as Opus packets of 20 ms, for ever.
 pub(crate) async fn send_audio(media: watch::Receiver<Media>, out: Fanout<EncodedAudio>) {
     let mut clock = interval_at(Instant::now() + BESIDE_TIMERS[1], Duration::from_millis(20));
-    for (number, data) in (0..).zip(tone().iter().cycle()) {
+    let mut recent = RecentAudio::default();
+    for (number, data) in (0..).zip(voice().iter().cycle()) {
         clock.tick().await;
         if media.borrow().audio {
             let sample = number * 2 * BLOCK_SAMPLES as u64;
-            out.publish(EncodedAudio { time: media::now(), sample, data: data.clone() });
+            out.publish(recent.next_packet(media::now(), sample, data.clone()));
         }
     }
 }
 
-/// The packets of a second of a tone. They are encoded once, because that takes long.
-fn tone() -> &'static [Bytes] {
-    static TONE: OnceLock<Vec<Bytes>> = OnceLock::new();
-    TONE.get_or_init(|| {
+/// The packets of two seconds of a voice. They are encoded once, because that takes long. Of a pure
+/// tone Opus makes packets without FEC data.
+fn voice() -> &'static [Bytes] {
+    static VOICE: OnceLock<Vec<Bytes>> = OnceLock::new();
+    VOICE.get_or_init(|| {
         let mut encoder = OpusEncoder::new().expect("an encoder");
-        let blocks = (0..AUDIO_RATE).step_by(BLOCK_SAMPLES).filter_map(|first| {
+        let blocks = (0..2 * AUDIO_RATE).step_by(BLOCK_SAMPLES).filter_map(|first| {
             let time = MediaTime::from_micros(u64::from(first) * 1_000_000 / u64::from(AUDIO_RATE));
-            let samples = std::array::from_fn(|at| {
-                let seconds = f64::from(first + at as u32) / f64::from(AUDIO_RATE);
-                (0.3 * (seconds * 440.0 * std::f64::consts::TAU).sin()) as f32
-            });
+            let samples = std::array::from_fn(|at| spoken(f64::from(first + at as u32)));
             encoder.encode(&AudioBlock { time, samples }).map(|packet| packet.data)
         });
         blocks.collect()
     })
+}
+
+/// A sample of a voice: a fundamental of 120 to 160 Hz that moves, and its harmonics.
+fn spoken(sample: f64) -> f32 {
+    let seconds = sample / f64::from(AUDIO_RATE);
+    let turns = 140.0 * seconds + 20.0 / 3.0 * (1.0 - (seconds * 3.0 * std::f64::consts::PI).cos());
+    let harmonics =
+        (1..12).map(|k| (f64::from(k) * turns * std::f64::consts::TAU).sin() / f64::from(k));
+    (0.1 * harmonics.sum::<f64>()) as f32
 }

@@ -37,7 +37,7 @@ fn access_unit(number: u32, is_key: bool, slice_bytes: usize) -> Vec<u8> {
 /// An audio packet that is identified by `number` in its payload.
 pub(crate) fn audio_packet(number: u64) -> EncodedAudio {
     let data = Bytes::from(format!("audio {number}"));
-    EncodedAudio { time: media::now(), sample: number * 960, data }
+    EncodedAudio::new(media::now(), number * 960, data)
 }
 
 /// The NAL units of an Annex B stream whose units hold no zeros at their ends.

@@ -10,6 +10,7 @@ mod impaired;
 mod media;
 mod negotiation;
 pub(crate) mod pair;
+mod redundancy;
 mod relay;
 mod relayed;
 mod retransmission;

@@ -1,0 +1,177 @@
+//! Encoded audio: each packet is encoded once, packed once for each level of redundancy, and shared by
+//! all its senders.
+
+use std::{collections::VecDeque, sync::OnceLock, time::Duration};
+
+use bytes::Bytes;
+
+use super::{BLOCK_SAMPLES, Keyframe};
+use crate::model::MediaTime;
+
+/// One Opus packet (RFC 6716), 20 ms long.
+#[derive(Debug)]
+pub struct EncodedAudio {
+    /// The capture time of the first sample.
+    pub time: MediaTime,
+    /// The index of the first sample since the source started, at 48 kHz, the RTP clock rate of
+    /// audio.
+    pub sample: u64,
+    /// The packet's bytes.
+    pub data: Bytes,
+    /// The packets before this one at the distances [`DISTANCES`], if there were any.
+    copies: [Option<AudioCopy>; 2],
+    /// The packet with one copy and with two, each with the payload type that it was packed for.
+    packed: [OnceLock<(u8, Bytes)>; 2],
+}
+
+/// An earlier packet that is sent again beside a later one.
+#[derive(Clone, Debug)]
+pub struct AudioCopy {
+    /// The index of its first sample.
+    pub sample: u64,
+    /// Its bytes.
+    pub data: Bytes,
+}
+
+/// How many copies of earlier packets a packet has.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
+pub enum Redundancy {
+    /// None.
+    #[default]
+    None,
+    /// The packet at the first of [`DISTANCES`].
+    One,
+    /// The packets at both.
+    Two,
+}
+
+/// How many packets before a packet the copies in it are. The copy of packet n has the in-band FEC of
+/// packet n - 1 in it, so each packet can be had from four others.
+const DISTANCES: [usize; 2] = [2, 4];
+
+/// The length of a packet of audio in samples: 20 ms.
+pub const AUDIO_PACKET_SAMPLES: u64 = 2 * BLOCK_SAMPLES as u64;
+
+/// The length of a packet of audio.
+pub const AUDIO_PACKET_TIME: Duration = Duration::from_millis(20);
+
+/// An Opus packet of 20 ms of silence: the configuration (CELT, full band, mono, one frame; RFC
+/// 6716, section 3.1), and a frame that begins with the silence flag (section 4.3).
+const SILENT_PACKET: &[u8] = &[31 << 3, 0xff, 0xfe];
+
+impl EncodedAudio {
+    /// A packet without copies of earlier ones; [`RecentAudio`] adds them.
+    pub fn new(time: MediaTime, sample: u64, data: Bytes) -> Self {
+        Self { time, sample, data, copies: [None, None], packed: Default::default() }
+    }
+
+    /// A packet of silence that follows this one.
+    pub fn silence_after(&self) -> Self {
+        let (time, sample) = (self.time + AUDIO_PACKET_TIME, self.sample + AUDIO_PACKET_SAMPLES);
+        Self::new(time, sample, Bytes::from_static(SILENT_PACKET))
+    }
+
+    /// The packet with copies of earlier ones, packed by `pack` for this payload type. The first
+    /// caller packs it, all others share the result.
+    ///
+    /// The copies are of what was captured, also where it was not sent: a sender asks only for
+    /// copies of what it has sent before.
+    pub fn packed(
+        &self,
+        redundancy: Redundancy,
+        payload_type: u8,
+        pack: impl Fn(&Bytes, u64, &[&AudioCopy], u8) -> Bytes,
+    ) -> Option<Bytes> {
+        let count = redundancy as usize;
+        let shared = &self.packed[count.checked_sub(1)?];
+        // Oldest first.
+        let copies: Vec<_> = self.copies[..count].iter().rev().flatten().collect();
+        let pack = || (payload_type, pack(&self.data, self.sample, &copies, payload_type));
+        let (packed_for, packed) = shared.get_or_init(pack);
+        // Peers that use another type are rare.
+        Some(if *packed_for == payload_type { packed.clone() } else { pack().1 })
+    }
+}
+
+impl Keyframe for EncodedAudio {
+    /// Every Opus packet can be decoded on its own.
+    fn is_keyframe(&self) -> bool {
+        true
+    }
+}
+
+impl Redundancy {
+    /// All levels.
+    pub const ALL: [Self; 3] = [Self::None, Self::One, Self::Two];
+
+    /// The highest level up to this one that has no copy older than the newest `sent` packets.
+    #[must_use]
+    pub const fn within(self, sent: usize) -> Self {
+        match self {
+            Self::Two if sent >= DISTANCES[1] => Self::Two,
+            Self::One | Self::Two if sent >= DISTANCES[0] => Self::One,
+            Self::None | Self::One | Self::Two => Self::None,
+        }
+    }
+}
+
+/// The newest packets of an encoder.
+#[derive(Debug, Default)]
+pub struct RecentAudio {
+    packets: VecDeque<AudioCopy>,
+}
+
+impl RecentAudio {
+    /// Returns the next packet, with copies of earlier ones.
+    pub fn next_packet(&mut self, time: MediaTime, sample: u64, data: Bytes) -> EncodedAudio {
+        let at = |distance: usize| {
+            self.packets.len().checked_sub(distance).map(|index| self.packets[index].clone())
+        };
+        let copies = DISTANCES.map(at);
+        self.packets.push_back(AudioCopy { sample, data: data.clone() });
+        if self.packets.len() > DISTANCES[1] {
+            self.packets.pop_front();
+        }
+        EncodedAudio { copies, ..EncodedAudio::new(time, sample, data) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn packets_are_packed_once_for_each_level_with_copies_at_both_distances() {
+        let (mut recent, time) = (RecentAudio::default(), MediaTime::default());
+        let packets: Vec<_> = (0..6_u8)
+            .map(|n| recent.next_packet(time, u64::from(n) * 960, vec![n].into()))
+            .collect();
+        let calls = Cell::new(0);
+        let pack = |newest: &Bytes, _: u64, copies: &[&AudioCopy], payload_type: u8| {
+            calls.set(calls.get() + 1);
+            let copies = copies.iter().flat_map(|copy| copy.data.to_vec());
+            [payload_type].into_iter().chain(copies).chain(newest.to_vec()).collect()
+        };
+        let packed = |n: usize, level, payload_type| packets[n].packed(level, payload_type, pack);
+        assert_eq!(packed(5, Redundancy::None, 111), None);
+        for _ in 0..2 {
+            assert_eq!(packed(5, Redundancy::One, 111).unwrap(), [111, 3, 5].as_slice());
+            assert_eq!(packed(5, Redundancy::Two, 111).unwrap(), [111, 1, 3, 5].as_slice());
+        }
+        assert_eq!(calls.get(), 2);
+        assert_eq!(packed(5, Redundancy::One, 96).unwrap(), [96, 3, 5].as_slice());
+        assert_eq!(packed(3, Redundancy::Two, 111).unwrap(), [111, 1, 3].as_slice());
+        assert_eq!(packed(0, Redundancy::Two, 111).unwrap(), [111, 0].as_slice());
+    }
+
+    #[test]
+    fn copies_are_only_of_what_was_sent() {
+        let within = |level: Redundancy| [0, 1, 2, 3, 4].map(|sent| level.within(sent));
+        use Redundancy::{None, One, Two};
+        assert_eq!(within(Two), [None, None, One, One, Two]);
+        assert_eq!(within(One), [None, None, One, One, One]);
+        assert_eq!(within(None), [None; 5]);
+    }
+}
