@@ -7,7 +7,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
         mpsc,
     },
-    thread,
+    thread::{self, Thread},
     time::Duration,
 };
 
@@ -46,8 +46,9 @@ const CALLBACK_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long opening may take: a sound server needs seconds to start.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// How long the capture thread sleeps when the ring is empty: well below a block's 10 ms.
-const RING_POLL_INTERVAL: Duration = Duration::from_millis(3);
+/// How long the capture thread waits for the callback, which wakes it, when the ring is empty: longer
+/// than the time between two callbacks, and short enough to notice a stop.
+const CALLBACK_WAIT: Duration = Duration::from_millis(25);
 
 /// Why a microphone cannot be used.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -108,8 +109,10 @@ impl Microphone {
         let (failure_sender, end) = mpsc::sync_channel(1);
         let name = wanted.map_or("default", |wanted| wanted.name.as_str()).to_owned();
         let wanted = wanted.cloned();
+        // A source is opened and read on the same thread.
+        let reader = thread::current();
         let worker = Worker::spawn("microphone", move |stop| {
-            if let Err(error) = run_stream(wanted.as_ref(), &opened_sender, stop) {
+            if let Err(error) = run_stream((wanted.as_ref(), &reader), &opened_sender, stop) {
                 failure_sender.try_send(error).ok();
             }
         })
@@ -154,7 +157,8 @@ impl Source<AudioBlock> for Microphone {
             Some(block) => Ok(Next::Ready(block)),
             None if reader.is_stalled() => Err(MicrophoneError::Stalled { name }.into()),
             None => {
-                thread::sleep(RING_POLL_INTERVAL);
+                // The callback unparks this thread.
+                thread::park_timeout(CALLBACK_WAIT);
                 Ok(Next::NotYet)
             }
         }
@@ -253,7 +257,7 @@ impl BlockReader {
 /// Opens the device, sends its stream to `opened`, and keeps it running until `stop` is set or it
 /// fails.
 fn run_stream(
-    wanted: Option<&DeviceRef>,
+    (wanted, reader): (Option<&DeviceRef>, &Thread),
     opened: &mpsc::SyncSender<OpenedStream>,
     stop: &Stop,
 ) -> Result<(), MicrophoneError> {
@@ -263,7 +267,7 @@ fn run_stream(
     // Errors come from the device's own threads; the first one ends the stream.
     let (error_sender, errors) = mpsc::sync_channel(1);
     let (stream, mut reader_side) =
-        build_stream(&device, &name, &error_sender).map_err(|error| {
+        build_stream(&device, &name, (&error_sender, reader)).map_err(|error| {
             // ALSA lists a default device even on a machine without one.
             let is_absent =
                 wanted.is_none() && matches!(error, MicrophoneError::Disconnected { .. });
@@ -283,11 +287,14 @@ fn run_stream(
     Ok(())
 }
 
+/// Where errors of a stream go, and the thread that each of its callbacks wakes.
+type Signals<'a> = (&'a mpsc::SyncSender<cpal::Error>, &'a Thread);
+
 /// Builds the stream with callbacks of 20 ms, or of the device's own size if it refuses that.
 fn build_stream(
     device: &cpal::Device,
     name: &str,
-    errors: &mpsc::SyncSender<cpal::Error>,
+    signals: Signals<'_>,
 ) -> Result<(Stream, OpenedStream), MicrophoneError> {
     let failed = |error: cpal::Error| device_error(name, &error);
     let ranges: Vec<_> = device.supported_input_configs().map_err(failed)?.collect();
@@ -299,11 +306,11 @@ fn build_stream(
         }
     };
     config.buffer_size = BufferSize::Fixed(config.sample_rate / CALLBACKS_PER_SECOND);
-    match build_with_format(device, config, format, errors) {
+    match build_with_format(device, config, format, signals) {
         Ok(built) => Ok(built),
         Err(error) if matches!(error.kind(), ErrorKind::UnsupportedConfig) => {
             config.buffer_size = BufferSize::Default;
-            build_with_format(device, config, format, errors).map_err(failed)
+            build_with_format(device, config, format, signals).map_err(failed)
         }
         Err(error) => Err(failed(error)),
     }
@@ -347,7 +354,7 @@ fn build_with_format(
     device: &cpal::Device,
     config: StreamConfig,
     format: SampleFormat,
-    errors: &mpsc::SyncSender<cpal::Error>,
+    signals: Signals<'_>,
 ) -> Result<(Stream, OpenedStream), cpal::Error> {
     let as_format = match format {
         SampleFormat::F64 => build_typed::<f64>,
@@ -358,13 +365,13 @@ fn build_with_format(
         // The device refuses any other format.
         SampleFormat::F32 | _ => build_typed::<f32>,
     };
-    as_format(device, config, errors)
+    as_format(device, config, signals)
 }
 
 fn build_typed<T>(
     device: &cpal::Device,
     config: StreamConfig,
-    errors: &mpsc::SyncSender<cpal::Error>,
+    signals: Signals<'_>,
 ) -> Result<(Stream, OpenedStream), cpal::Error>
 where
     T: SizedSample,
@@ -373,13 +380,15 @@ where
     let (mut writer, ring) = RingBuffer::new(config.sample_rate as usize * RING_CAPACITY_MS / 1000);
     let counts = Arc::new(CallbackCounters::default());
     let (counters, channels) = (Arc::clone(&counts), usize::from(config.channels));
-    let errors = errors.clone();
+    let (errors, reader) = (signals.0.clone(), signals.1.clone());
     let stream = device.build_input_stream(
         config,
         move |data: &[T], _: &cpal::InputCallbackInfo| {
             counters.calls.fetch_add(1, Ordering::Relaxed);
             let dropped = downmix_into_ring(data, channels, &mut writer);
             counters.dropped_samples.fetch_add(dropped, Ordering::Relaxed);
+            // One atomic operation, and a system call that never waits if the thread is parked.
+            reader.unpark();
         },
         move |error| {
             if !NON_FATAL_ERRORS.contains(&error.kind()) {

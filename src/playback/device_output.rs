@@ -7,7 +7,7 @@ use std::{
         atomic::Ordering,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel},
     },
-    thread,
+    thread::{self, Thread},
     time::Duration,
 };
 
@@ -160,7 +160,11 @@ impl DeviceOutput {
     fn open(&self, message: Option<String>, now: MediaTime) -> State {
         let (sender, events) = sync_channel(MAX_EVENTS);
         let wanted = self.wanted.clone();
-        let worker = Worker::spawn("speaker-device", move |stop| run_device(wanted, &sender, stop));
+        // The thread that polls this output is the one that plays on it.
+        let mixer = thread::current();
+        let worker = Worker::spawn("speaker-device", move |stop| {
+            run_device((wanted, mixer), &sender, stop);
+        });
         match worker {
             Ok(worker) => {
                 State::Opening { thread: DeviceThread { worker: Some(worker), events }, message }
@@ -204,9 +208,13 @@ impl Drop for DeviceThread {
 }
 
 /// Opens the device and plays until the stop signal or a failure. Runs on the device's thread.
-fn run_device(wanted: Option<DeviceRef>, events: &SyncSender<DeviceEvent>, stop: &Stop) {
+fn run_device(
+    (wanted, mixer): (Option<DeviceRef>, Thread),
+    events: &SyncSender<DeviceEvent>,
+    stop: &Stop,
+) {
     let (report_error, errors) = sync_channel(MAX_EVENTS);
-    let (stream, writer) = match open(wanted.as_ref(), &report_error) {
+    let (stream, writer) = match open(wanted.as_ref(), &report_error, &mixer) {
         Ok(opened) => opened,
         Err(error) => return send_event(events, DeviceEvent::Failed(error.to_string())),
     };
@@ -239,6 +247,7 @@ fn send_event(events: &SyncSender<DeviceEvent>, event: DeviceEvent) {
 fn open(
     wanted: Option<&DeviceRef>,
     report_error: &SyncSender<cpal::Error>,
+    mixer: &Thread,
 ) -> Result<(Stream, RingWriter), DeviceError> {
     let host = audio_host();
     let device = find_audio_device(&host, AudioDirection::Output, wanted)?;
@@ -246,7 +255,7 @@ fn open(
     let mut first_error = None;
     let to_error = |source| DeviceError::from_open_error(name.clone(), is_default, source);
     for config in open_configs(&device).map_err(to_error)? {
-        match start_stream(&device, config, report_error.clone()) {
+        match start_stream(&device, config, report_error.clone(), mixer.clone()) {
             Ok(started) => {
                 tracing::info!(name, ?config, "speaker opened");
                 return Ok(started);
@@ -342,9 +351,10 @@ fn start_stream(
     device: &cpal::Device,
     config: OpenConfig,
     report_error: SyncSender<cpal::Error>,
+    mixer: Thread,
 ) -> Result<(Stream, RingWriter), cpal::Error> {
     let (writer, reader) = speaker_ring(config.rate, config.channels.into());
-    let stream = (config.format.build_stream)(reader, device, config, report_error)?;
+    let stream = (config.format.build_stream)(reader.waking(mixer), device, config, report_error)?;
     stream.play()?;
     Ok((stream, writer))
 }

@@ -92,9 +92,9 @@ pub(super) struct VoiceControl {
 /// The length of a block.
 const BLOCK: Duration = Duration::from_millis(10);
 
-/// How often the fill of a device's ring is checked: four times per block, which keeps the fill and
-/// so the latency low.
-const POLL_INTERVAL: Duration = Duration::from_micros(2500);
+/// The longest wait for a callback, which wakes this thread: longer than the time between two of
+/// them, and short enough to notice in time that there are none.
+const CALLBACK_WAIT: Duration = Duration::from_millis(25);
 
 /// If the thread lags behind the clock by more than this, it skips to the current time. The jitter
 /// buffers would skip the blocks in between anyway.
@@ -145,7 +145,8 @@ impl MixerThread {
             let state = self.output.poll(now());
             self.report_state(state);
             let wait = self.mix_due_blocks(now());
-            thread::sleep(wait);
+            // The callback of a device unparks this thread.
+            thread::park_timeout(wait);
         }
     }
 
@@ -186,7 +187,7 @@ impl MixerThread {
         if let BlockDemand::Wait(timeout) = demand
             && now.since(self.last_demand) <= timeout
         {
-            return POLL_INTERVAL;
+            return CALLBACK_WAIT;
         }
         // By the clock: there is no device or it has stalled. Streams are still decoded and
         // measured, also the blocks for which the device was waited for. So when it is back, it
@@ -198,10 +199,7 @@ impl MixerThread {
             self.mix(self.next_block);
             self.next_block = self.next_block + BLOCK;
         }
-        match demand {
-            BlockDemand::ByClock => self.next_block.since(now),
-            BlockDemand::Now | BlockDemand::Wait(_) => POLL_INTERVAL,
-        }
+        self.next_block.since(now)
     }
 
     /// Mixes one block and plays it.
@@ -302,7 +300,7 @@ mod tests {
             for _ in 0..blocks {
                 for _ in 0..4 {
                     self.mixer.mix_due_blocks(self.now);
-                    self.now = self.now + POLL_INTERVAL;
+                    self.now = self.now + BLOCK / 4;
                 }
                 let mut out = vec![0.0_f32; callback(self.blocks)];
                 if !out.is_empty() {

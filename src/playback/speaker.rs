@@ -45,8 +45,8 @@ pub struct ClosingSpeaker(Receiver<()>);
 /// How long to wait for a speaker that is closing: longer than a device or a file takes.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The most new voices that wait for the mixer thread, which takes them every 10 ms. More than this
-/// in 10 ms only occur when all participants of several large sessions appear at once.
+/// The most new voices that wait for the mixer thread, which takes them within 25 ms. More than this
+/// at once only occur when all participants of several large sessions appear at once.
 const MAX_NEW_VOICES: usize = 64;
 
 /// Packets of one stream that may wait for the mixer thread: ten seconds.

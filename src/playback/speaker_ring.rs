@@ -8,6 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
+    thread::Thread,
     time::Duration,
 };
 
@@ -46,6 +47,8 @@ pub(super) struct RingReader {
     /// The cross-fade that hides removed samples, and how much of it was played.
     joint: [f32; OVERLAP],
     joint_at: usize,
+    /// The thread that writes, which waits for callbacks.
+    writer: Option<Thread>,
 }
 
 /// What both sides tell each other.
@@ -105,6 +108,7 @@ pub(super) fn speaker_ring(rate: u32, channels: usize) -> (RingWriter, RingReade
         fade: Fade::SILENT,
         joint: [0.0; OVERLAP],
         joint_at: OVERLAP,
+        writer: None,
     };
     (writer, reader)
 }
@@ -182,7 +186,13 @@ impl RingWriter {
 }
 
 impl RingReader {
-    /// The real-time callback: copies samples and counts.
+    /// Each callback wakes that thread, which parks while the ring has what is wanted.
+    pub(super) fn waking(self, writer: Thread) -> Self {
+        Self { writer: Some(writer), ..self }
+    }
+
+    /// The real-time callback: copies samples, counts and wakes the writer. To unpark a thread is one
+    /// atomic operation, and a system call that never waits if the thread is parked.
     pub(super) fn fill<T: SizedSample + FromSample<f32>>(&mut self, out: &mut [T]) {
         let frames = out.len() / self.channels;
         self.record_size(frames);
@@ -198,6 +208,9 @@ impl RingReader {
         let counts = &self.stats;
         counts.underruns.fetch_add(u64::from(available < frames), Ordering::Relaxed);
         counts.callbacks.fetch_add(1, Ordering::Relaxed);
+        if let Some(writer) = &self.writer {
+            writer.unpark();
+        }
     }
 
     /// The next sample, of which `left` are there and `needed` are asked for. It fades out before
@@ -350,7 +363,7 @@ impl RingReader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{audio::tone_hz, playback::testing::at};
+    use crate::{audio::tone_hz, media::Worker, playback::testing::at};
 
     const LEAST: usize = Cushion::MIN;
 
@@ -400,6 +413,16 @@ mod tests {
         let counted =
             [&counts.callbacks, &counts.underruns].map(|count| count.load(Ordering::Relaxed));
         assert_eq!(counted, [2, 1]);
+    }
+
+    #[test]
+    fn a_callback_wakes_the_thread_that_writes() {
+        let (_writer, reader) = speaker_ring(AUDIO_RATE, 1);
+        let mut reader = reader.waking(std::thread::current());
+        let callback = Worker::spawn("callback", move |_| reader.fill(&mut [0.0_f32; 480]));
+        // Without it, the test would take longer than any is allowed to.
+        std::thread::park();
+        drop(callback.unwrap());
     }
 
     #[test]
