@@ -9,8 +9,10 @@ use crate::model::MediaTime;
 ///
 /// The playout delay is at least the 90th percentile of the arrival delay, relative to the fastest
 /// frame, so that most frames arrive in time to be shown at even intervals. It rises at once to the
-/// delay of a later frame, such as one that waited for a packet to be sent again: otherwise those
-/// behind it would be shown in a burst. Two seconds later it begins to fall. Below
+/// delay of later frames if they come again and again, such as those that waited for a packet to be
+/// sent again: otherwise the frames behind each would be shown in a burst. Two seconds later it
+/// begins to fall. One late frame, such as a keyframe, changes nothing, nor does the start of a
+/// stream, when the sender does not know the path yet. Below
 /// [`PlayoutClock::IMPERCEPTIBLE_JITTER`] each frame is shown on arrival.
 #[derive(Debug)]
 pub(crate) struct PlayoutClock {
@@ -18,6 +20,9 @@ pub(crate) struct PlayoutClock {
     /// The delay of the latest frames that were late, and when the last of them arrived.
     late: Duration,
     late_at: MediaTime,
+    /// The last two times at which frames were late: when each began, and by how much they were.
+    delays: [(MediaTime, Duration); 2],
+    begun: Option<MediaTime>,
     timestamps: Unwrapper,
     /// When the last frame arrived and when it is shown.
     last_arrival: MediaTime,
@@ -31,9 +36,17 @@ impl PlayoutClock {
     /// A frame counts as late if that much less would have been too little.
     const LATE_MARGIN: Duration = Duration::from_millis(10);
 
-    /// The part of the passing time by which the playout delay then falls: 50 ms a second, which is
-    /// not visible.
-    const FALL: u32 = 20;
+    /// The part of the passing time by which the playout delay then falls: 200 ms a second.
+    const FALL: u32 = 5;
+
+    /// Late frames within that time are late for one reason.
+    const ONE_CAUSE: Duration = Duration::from_millis(200);
+
+    /// Late frames within that time come again and again.
+    const AGAIN: Duration = Duration::from_secs(3);
+
+    /// How long a stream starts.
+    const START: Duration = Duration::from_secs(2);
 
     /// Jitter up to this is not visible: a screen shows a frame up to one refresh (17 ms at 60 Hz)
     /// late anyway.
@@ -48,6 +61,8 @@ impl PlayoutClock {
             delay: ArrivalDelay::new(90_000),
             late: Duration::ZERO,
             late_at: MediaTime::default(),
+            delays: [(MediaTime::default(), Duration::ZERO); 2],
+            begun: None,
             timestamps: Unwrapper::of_32_bits(),
             last_arrival: MediaTime::default(),
             last: MediaTime::default(),
@@ -74,11 +89,22 @@ impl PlayoutClock {
     fn follow(&mut self, late: Duration, arrival: MediaTime) {
         let falls_from = (self.late_at + Self::HOLD).max(self.last_arrival);
         self.late = self.late.saturating_sub(arrival.since(falls_from) / Self::FALL);
-        if late + Self::LATE_MARGIN >= self.late {
-            self.late_at = arrival;
-        }
-        self.late = self.late.max(late);
         self.last_arrival = self.last_arrival.max(arrival);
+        let starts = arrival.since(*self.begun.get_or_insert(arrival)) < Self::START;
+        if starts || late <= Self::IMPERCEPTIBLE_JITTER || late + Self::LATE_MARGIN < self.late {
+            return;
+        }
+        self.late_at = arrival;
+        let [_, latest] = &mut self.delays;
+        if arrival.since(latest.0) < Self::ONE_CAUSE {
+            latest.1 = latest.1.max(late);
+        } else {
+            self.delays = [*latest, (arrival, late)];
+        }
+        let [earlier, latest] = self.delays;
+        if latest.0.since(earlier.0) <= Self::AGAIN {
+            self.late = self.late.max(earlier.1.min(latest.1));
+        }
     }
 }
 
@@ -227,21 +253,31 @@ mod tests {
         assert!(held >= Duration::from_millis(40) && held <= Duration::from_millis(62), "{held:?}");
     }
 
-    #[test]
-    fn after_a_late_frame_the_others_keep_their_distance_and_the_delay_falls_later() {
+    /// When the frames are shown that are captured each 40 ms, of which those arrive 110 ms late.
+    fn shown_with_late(late: &[u64]) -> Vec<MediaTime> {
         let mut clock = PlayoutClock::new();
-        let mut shown = vec![];
-        for n in 0..400_u64 {
-            // Frame 50 waits for a packet, and those after it with it.
-            let arrival = if n == 50 { at(1000 + n * 40 + 110) } else { at(1000 + n * 40) };
-            shown.push(clock.due((n * 3600) as u32, arrival));
-        }
+        let arrival = |n: u64| at(1000 + n * 40 + if late.contains(&n) { 110 } else { 0 });
+        (0..400).map(|n| clock.due((n * 3600) as u32, arrival(n))).collect()
+    }
+
+    #[test]
+    fn after_frames_that_are_late_again_and_again_all_keep_their_distance() {
+        let shown = shown_with_late(&[100, 110, 120]);
         let gap = |n: usize| shown[n].since(shown[n - 1]).as_millis();
-        assert_eq!((gap(50), gap(51), gap(60), gap(95)), (150, 40, 40, 40));
+        assert_eq!((gap(100), gap(101), gap(110), gap(111), gap(120)), (150, 0, 150, 40, 40));
         let held = |n: usize| shown[n].since(at(1000 + n as u64 * 40)).as_millis();
-        assert_eq!((held(60), held(99)), (110, 110));
-        assert_eq!((gap(110), held(127)), (38, 61));
-        assert_eq!(held(399), 0);
+        assert_eq!((held(111), held(165), held(260)), (110, 110, 0));
+        assert!((30..=34).contains(&gap(178)), "{}", gap(178));
+    }
+
+    #[test]
+    fn a_frame_that_is_late_once_delays_no_later_frame() {
+        for late in [&[5, 15][..], &[100], &[100, 200]] {
+            let shown = shown_with_late(late);
+            assert_eq!(shown[99], at(1000 + 99 * 40), "{late:?}");
+            assert_eq!(shown[110], at(1000 + 110 * 40), "{late:?}");
+            assert_eq!(shown[210], at(1000 + 210 * 40), "{late:?}");
+        }
     }
 
     #[test]

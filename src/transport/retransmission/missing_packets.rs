@@ -241,7 +241,10 @@ mod tests {
         let mut stream = Fixture::new();
         stream.arrive(65_533, 0);
         assert_eq!(stream.due(0), [65_531, 65_532]);
-        stream.packets.on_packet(65_531, true, stream.at(100));
+        let now = stream.at(100);
+        assert!(stream.packets.on_packet(65_531, true, now));
+        assert!(!stream.packets.on_packet(65_531, true, now), "it is padding of a probe");
+        assert!(!stream.packets.on_packet(65_530, true, now));
         assert_eq!(stream.due(125), [65_532]);
         // It was not overtaken, so the next gap is requested at once.
         stream.arrive(65_535, 130);

@@ -11,6 +11,7 @@ use crate::{
     media,
     model::{MediaTime, RtcStats},
 };
+use std::time::Duration;
 
 const AUDIO: u32 = 3;
 const VIDEO: u32 = 7;
@@ -102,6 +103,41 @@ fn packets_of_the_video_wait_for_the_last_one_of_their_frame() {
     let deadline = tap.poll_timeout().unwrap();
     tap.handle_timeout(deadline).unwrap();
     assert!(tap.poll_write().is_some());
+}
+
+/// Video that is ten times as fast as the target at the start.
+#[test]
+fn frames_that_are_dropped_leave_no_gap_and_a_keyframe_is_requested() {
+    let local = local_streams();
+    let mut tap = tap(&local);
+    let (start, mut sent) = (Instant::now(), vec![]);
+    for frame in 0..200_u32 {
+        let now = start + Duration::from_millis(u64::from(frame) * 33);
+        for part in 0..20_u32 {
+            let header = rtp::Header {
+                ssrc: VIDEO,
+                timestamp: frame,
+                marker: part == 19,
+                sequence_number: 65_000_u32.wrapping_add(frame * 20 + part) as u16,
+                ..rtp::Header::default()
+            };
+            let kind = if frame % 50 == 0 { 0x65 } else { 0x41 };
+            let packet = rtp::Packet { header, payload: vec![kind; 1000].into() };
+            tap.handle_write(TaggedPacket { now, ..tagged(Packet::Rtp(packet)) }).unwrap();
+        }
+        tap.handle_timeout(now).unwrap();
+        let packets = std::iter::from_fn(|| tap.poll_write());
+        sent.extend(packets.filter_map(|packet| {
+            let Packet::Rtp(packet) = packet.message.packet else { return None };
+            Some((packet.header.sequence_number, packet.header.timestamp))
+        }));
+    }
+    let numbers: Vec<_> = sent.iter().map(|(number, _)| *number).collect();
+    let consecutive: Vec<_> = (0..sent.len()).map(|n| 65_000_u16.wrapping_add(n as u16)).collect();
+    assert_eq!(numbers, consecutive);
+    let frames: std::collections::BTreeSet<_> = sent.iter().map(|(_, frame)| *frame).collect();
+    assert!(frames.len() < 60 && frames.contains(&150), "{frames:?}");
+    assert!(futures_util::FutureExt::now_or_never(local[1].keyframes.requested()).is_some());
 }
 
 #[test]

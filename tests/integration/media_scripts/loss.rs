@@ -51,7 +51,7 @@ fn one_percent_of_the_packets_is_lost() {
         seconds(2),
         Measure,
         seconds(10),
-        figure("frames a second", |m| m.fps, AtLeast(29.5), AtLeast(29.5)),
+        figure("frames a second", |m| m.fps, AtLeast(28.5), AtLeast(29.5)),
         figure("frozen share", |m| m.frozen, AtMost(0.0), AtMost(0.0)),
         // What is heard depends on which packets the seed loses: 5 of 500.
         figure("concealed share", |m| m.concealed, AtMost(0.007), AtMost(0.001)),
@@ -66,7 +66,7 @@ fn five_percent(seed: u64) -> [Step; 8] {
         seconds(2),
         Measure,
         seconds(10),
-        figure("frames a second", |m| m.fps, AtLeast(29.0), AtLeast(29.0)),
+        figure("frames a second", |m| m.fps, AtLeast(28.0), AtLeast(29.0)),
         figure("frozen share", |m| m.frozen, AtMost(0.05), AtMost(0.0)),
         figure("concealed share", |m| m.concealed, AtMost(0.03), AtMost(0.002)),
     ]
@@ -97,7 +97,7 @@ fn heavy(loss: f64, delay: Duration, fps: [f64; 2], longest_gap: [f64; 2]) -> [S
 
 #[test]
 fn a_tenth_of_the_packets_is_lost() {
-    run("10 % lost", &heavy(0.1, DELAY, [28.5, 28.0], [400.0, 1000.0]));
+    run("10 % lost", &heavy(0.1, DELAY, [27.5, 28.0], [400.0, 1000.0]));
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn the_delay_varies_by_30_ms() {
         seconds(10),
         Check("each frame is shown", |m| m.fps > 29.5 && m.frozen == 0.0),
         Check("all audio arrives", |m| m.audio_packets.1 == 0),
-        figure("p95 of the delay in ms", |m| m.p95_ms(), AtMost(200.0), AtMost(110.0)),
+        figure("p95 of the delay in ms", |m| m.p95_ms(), AtMost(140.0), AtMost(110.0)),
         figure("concealed share", |m| m.concealed, AtMost(0.005), AtMost(0.001)),
         figure("packets sent again", |m| m.sent.1 as f64, AtMost(8.0), AtMost(0.0)),
     ];
