@@ -133,7 +133,7 @@ fn engine_options(hub: Option<HubUrl>) -> EngineOptions {
     EngineOptions {
         hub: hub
             .map_or(HubChoice::Embed(SocketAddr::from(([127, 0, 0, 1], 0)).into()), HubChoice::At),
-        decode: Decode::WhenSeen,
+        decode: Decode::WhenTapped,
         ..EngineOptions::without_devices()
     }
 }

@@ -64,7 +64,7 @@ impl Default for OwnHubOptions {
     }
 }
 
-/// Which remote video is decoded; packets are received and counted either way.
+/// Which remote video is decoded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Decode {
     /// All remote video.
@@ -72,8 +72,11 @@ pub enum Decode {
     Always,
     /// Only video with an open tap, see [`Handle::tap_frames`](super::Handle::tap_frames). Video
     /// without a tap costs no decoding. When a tap is opened, decoding starts at the next keyframe,
-    /// which is requested at once.
+    /// which is requested at once. The senders are told at which size their video is shown, so that
+    /// they send no more, and nothing without a tap.
     WhenSeen,
+    /// The same, but all video is received in full size, also without a tap: for measurements.
+    WhenTapped,
 }
 
 /// Which hub is the default one.

@@ -196,7 +196,7 @@ impl RemoteMedia {
             Decode::WhenSeen if source.media() == Media::Video => {
                 self.track_sinks.shown_size(TrackRef::Peer(peer, source))
             }
-            Decode::WhenSeen | Decode::Always => None,
+            Decode::WhenSeen | Decode::WhenTapped | Decode::Always => None,
         })
     }
 
@@ -314,7 +314,7 @@ impl RemoteMedia {
     fn is_decoded(&self, track: TrackRef) -> bool {
         match self.decode {
             Decode::Always => true,
-            Decode::WhenSeen => self.track_sinks.has_frame_taps(track),
+            Decode::WhenSeen | Decode::WhenTapped => self.track_sinks.has_frame_taps(track),
         }
     }
 

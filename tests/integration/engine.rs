@@ -250,7 +250,7 @@ async fn devices_are_replaced_during_a_call() {
 async fn only_video_with_a_tap_is_decoded() {
     let olga = start_olga();
     let link = olga.open(&[CONFERENCE]).await.remove(0);
-    let ben = Client::start(EngineOptions { decode: Decode::WhenSeen, ..options("Ben") });
+    let ben = Client::start(EngineOptions { decode: Decode::WhenTapped, ..options("Ben") });
     ben.join(&link, "Olga").await;
     ben.wait_for_more(CONFERENCE, "Olga", frames_received).await;
     assert_eq!(frames_decoded(ben.received(CONFERENCE, "Olga").await), 0);

@@ -140,7 +140,7 @@ async fn join_over_bad_network(hub: String, id: String, number: u64) {
         hub: HubChoice::At(hub.parse().unwrap()),
         camera,
         microphone: SourceSpec::Tone { hz: 730.0 },
-        decode: Decode::WhenSeen,
+        decode: Decode::WhenTapped,
         impairment: Some(NETWORK.parse().unwrap()),
         ..options(&format!("Guest{number}"))
     });
@@ -174,7 +174,7 @@ async fn join_once(hub: String, number: usize) {
     let camera = SourceSpec::Pattern { size: Size::new(160, 90), fps: 10 };
     let microphone = SourceSpec::Tone { hz: 730.0 };
     // Only Olga's program is measured, so the guest decodes nothing.
-    let decode = Decode::WhenSeen;
+    let decode = Decode::WhenTapped;
     let options = options(&format!("Guest{number}"));
     let guest = Client::start(EngineOptions { hub, camera, microphone, decode, ..options });
     guest.join("room", "Olga").await;

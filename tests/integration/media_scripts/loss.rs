@@ -102,13 +102,13 @@ fn a_tenth_of_the_packets_is_lost() {
 
 #[test]
 fn a_fifth_of_the_packets_is_lost() {
-    run("20 % lost", &heavy(0.2, DELAY, [27.0, 24.0], [600.0, 1000.0]));
+    run("20 % lost", &heavy(0.2, DELAY, [25.0, 24.0], [1000.0, 1000.0]));
 }
 
 #[test]
 fn five_percent_of_the_packets_are_lost_on_a_long_way() {
     let delay = Duration::from_millis(151);
-    run("5 % lost, 150 ms", &heavy(0.05, delay, [27.0, 25.0], [600.0, 1000.0]));
+    run("5 % lost, 150 ms", &heavy(0.05, delay, [26.0, 25.0], [1000.0, 1000.0]));
 }
 
 #[test]
