@@ -103,8 +103,12 @@ impl<K: Ord + Copy> LayerAllocator<K> {
         }
     }
 
-    /// Sets the size and frame rate that the source really has.
+    /// Sets the size and frame rate that the source really has. With another size each peer's layer
+    /// is chosen as at first.
     pub fn set_source(&mut self, size: Size, fps: u32) {
+        if size != self.source {
+            self.viewers.values_mut().for_each(Viewer::choose_afresh);
+        }
         (self.source, self.fps) = (size, fps);
     }
 

@@ -25,7 +25,7 @@ use crate::{
     },
     model::{
         Counts, DeviceKind, DeviceState, Media, MediaSourceStats, MicrophoneActivity, PeerId,
-        PerSource, RtcStats, Source, VoiceProcessing,
+        PerSource, RtcStats, Size, Source, VoiceProcessing,
     },
 };
 
@@ -80,7 +80,7 @@ impl LocalMedia {
         let (_, meter) = track_sinks.register(TrackRef::MICROPHONE);
         let counters = Arc::<StartCounters>::default();
         let start = video_encoder_start(frames.clone(), events.clone(), Arc::clone(&counters));
-        let fps = expected_fps(&options.camera);
+        let format = expected_format(&options.camera);
         Self {
             camera_spec: options.camera.clone(),
             microphone_spec: options.microphone.clone(),
@@ -96,7 +96,7 @@ impl LocalMedia {
             idle_audio_encoder: Arc::default(),
             frames,
             meter,
-            video: VideoLayers::new(fps, options.video_bitrate, start),
+            video: VideoLayers::new(format, options.video_bitrate, start),
             audio: Fanout::default(),
             counters,
         }
@@ -114,7 +114,7 @@ impl LocalMedia {
         if camera != self.camera_spec {
             self.camera_claim = claim_file(&camera, "camera");
             self.camera_spec = camera;
-            self.video.set_source_fps(expected_fps(&self.camera_spec));
+            self.video.set_source(expected_format(&self.camera_spec));
             self.camera.close(|| ());
             self.update_camera();
         }
@@ -337,16 +337,18 @@ fn claim_file(source: &SourceSpec, role: &'static str) -> Option<SourceClaim> {
     Some(SourceClaim::new(source.file()?, role))
 }
 
-/// Returns the frames per second that a source is expected to give: 30 if it does not state them.
-/// The encoder adapts to the actual rate.
-fn expected_fps(camera: &SourceSpec) -> u32 {
+/// Returns the size of a source, if it states it, and the frames per second that it is expected to
+/// give: 30 if it does not state them. The encoder adapts to the actual rate.
+fn expected_format(camera: &SourceSpec) -> (Option<Size>, u32) {
     match camera {
-        SourceSpec::Pattern { fps, .. } | SourceSpec::NoisePattern { fps, .. } => *fps,
+        SourceSpec::Pattern { size, fps } | SourceSpec::NoisePattern { size, fps } => {
+            (Some(*size), *fps)
+        }
         SourceSpec::Default
         | SourceSpec::None
         | SourceSpec::Tone { .. }
         | SourceSpec::File(_)
-        | SourceSpec::Device(_) => 30,
+        | SourceSpec::Device(_) => (None, 30),
     }
 }
 

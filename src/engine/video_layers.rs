@@ -30,8 +30,8 @@ const INTERVAL: Duration = Duration::from_millis(100);
 /// How long the encoder of a layer is kept without peers, if there is another one.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// The size and frame rate of a source, until its first frame tells them.
-const USUAL_SOURCE: (Size, u32) = (Size::new(1280, 720), 30);
+/// The size of a source of which it is not known, until its first frame tells it.
+const USUAL_SIZE: Size = Size::new(1280, 720);
 
 /// Starts the encoder of a layer; `None` if it cannot, which is reported.
 pub(super) type StartEncoder =
@@ -121,10 +121,15 @@ struct LayerOutput {
 }
 
 impl VideoLayers {
-    /// Layers without peers. `cap` is the most that the user allows.
-    pub(super) fn new(fps: u32, cap: Option<Bitrate>, start_encoder: StartEncoder) -> Self {
+    /// Layers without peers. `size` is that of the source, if it is known, and `cap` the most that
+    /// the user allows.
+    pub(super) fn new(
+        (size, fps): (Option<Size>, u32),
+        cap: Option<Bitrate>,
+        start_encoder: StartEncoder,
+    ) -> Self {
         let state = State {
-            allocator: LayerAllocator::new(USUAL_SOURCE.0, USUAL_SOURCE.1, cap),
+            allocator: LayerAllocator::new(size.unwrap_or(USUAL_SIZE), fps, cap),
             viewers: BTreeMap::new(),
             outputs: Default::default(),
             start_encoder,
@@ -157,10 +162,14 @@ impl VideoLayers {
         state.update_encoders(now());
     }
 
-    /// Another source is captured from now on, with about that frame rate. The peers stay.
-    pub(super) fn set_source_fps(&mut self, fps: u32) {
+    /// Another source is captured from now on, with that size, if it is known, and about that frame
+    /// rate. The peers stay.
+    pub(super) fn set_source(&mut self, (size, fps): (Option<Size>, u32)) {
         let mut state = self.shared.lock();
         (state.fps, state.has_source) = (fps, false);
+        if let Some(size) = size {
+            state.allocator.set_source(size, fps);
+        }
     }
 
     /// Whether a layer that is sent has no encoder, because it could not be started.

@@ -226,6 +226,19 @@ fn a_target_falls_at_once_and_rises_by_eight_percent_in_a_second() {
 }
 
 #[test]
+fn a_source_of_another_size_is_chosen_for_at_once() {
+    let mut run = Run::new();
+    run.set(1, 409).pass_ms(2000);
+    assert_eq!(run.layer(1), Some(Layer::Half), "of the size that is assumed");
+    run.allocator.set_source(Size::new(320, 180), 30);
+    run.set(1, 409).pass_ms(100);
+    assert_eq!(run.layer(1), Some(Layer::Full));
+    run.allocator.set_source(CAMERA, 30);
+    run.set(1, 409).pass_ms(100);
+    assert_eq!(run.layer(1), Some(Layer::Half));
+}
+
+#[test]
 fn what_is_not_wanted_is_not_sent_and_a_limit_holds_at_once() {
     let mut run = Run::new();
     run.set(1, 20_000).set_state(2, Some(Layer::Full), None).pass_ms(100);

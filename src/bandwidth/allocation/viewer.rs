@@ -24,6 +24,8 @@ pub(super) struct LayerPoint {
 pub(super) struct Viewer {
     state: ViewerState,
     layer: Option<Layer>,
+    /// Whether the next choice is like the first one.
+    is_fresh: bool,
     begun: MediaTime,
     /// The share, but rising slowly: a share far above it was proved by a probe.
     slow_share: (Bitrate, MediaTime),
@@ -71,6 +73,7 @@ impl Viewer {
         Self {
             state: ViewerState { limit: None, share: None },
             layer: None,
+            is_fresh: true,
             begun: now,
             slow_share: (Bitrate::default(), now),
             fits_since: [None; 3],
@@ -91,6 +94,12 @@ impl Viewer {
             self.went_down = None;
         }
         self.state = state;
+    }
+
+    /// The layers are others: what is known of the old ones says nothing.
+    pub(super) fn choose_afresh(&mut self) {
+        self.is_fresh = true;
+        (self.fits_since, self.carried_since) = ([None; 3], [None; 3]);
     }
 
     pub(super) fn layer(&self) -> Option<Layer> {
@@ -138,7 +147,7 @@ impl Viewer {
     ) -> Option<Layer> {
         let is_proved = self.follow_share(share, now);
         let is_held = self.went_down.is_some_and(|down| now.since(down) < self.hold);
-        let is_first = self.layer.is_none() && !is_held;
+        let is_first = std::mem::take(&mut self.is_fresh) || (self.layer.is_none() && !is_held);
         let mut best = None;
         for point in points {
             let fits_with_room = self.note_fit(point, share, now);

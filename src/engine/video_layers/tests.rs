@@ -32,7 +32,7 @@ impl Rig {
             count.fetch_add(1, Ordering::Relaxed);
             VideoEncoder::start(settings, source.attach(), out, |_| ()).ok()
         };
-        let mut layers = VideoLayers::new(30, None, Box::new(start));
+        let mut layers = VideoLayers::new((None, 30), None, Box::new(start));
         layers.set_needed(true);
         Self { layers, frames, started, shown: None, peers: BTreeMap::new() }
     }
