@@ -18,7 +18,7 @@ pub struct EncodedAudio {
     pub sample: u64,
     /// The packet's bytes.
     pub data: Bytes,
-    /// The packets before this one at the distances [`DISTANCES`], if there were any.
+    /// The packets two and four before this one, if there were any.
     copies: [Option<AudioCopy>; 2],
     /// The packet with one copy and with two, each with the payload type that it was packed for.
     packed: [OnceLock<(u8, Bytes)>; 2],
@@ -39,9 +39,9 @@ pub enum Redundancy {
     /// None.
     #[default]
     None,
-    /// The packet at the first of [`DISTANCES`].
+    /// The packet two before.
     One,
-    /// The packets at both.
+    /// The packets two and four before.
     Two,
 }
 
