@@ -85,7 +85,9 @@ fn five_sessions_run_on_a_real_camera_microphone_and_speaker() {
                 let stats = event.pointer("/sessions/0/participants/0");
                 stats.and_then(|stats| stats.pointer(name)).and_then(Value::as_f64)
             };
-            let has_video = value("/video/decoded") > Some(30.0);
+            // A connection begins at the middle layer, until a probe has shown what its path carries.
+            let is_full = value("/video/width") == Some(1280.0);
+            let has_video = is_full && value("/video/decoded") > Some(30.0);
             let has_tone = value("/audio/tone_hz").is_some_and(|hz| (hz - 440.0).abs() < 3.0);
             event["event"] == "stats" && (has_video || !sends_video) && (has_tone || !sends_audio)
         });
@@ -99,7 +101,11 @@ fn five_sessions_run_on_a_real_camera_microphone_and_speaker() {
     let end = olga.terminate();
     assert_eq!(end.code, Some(0), "{:#?}", end.events_named("error"));
     assert_eq!(end.summary()["captures"], json!({"video": 1, "audio": 1}));
-    assert_eq!(end.summary()["encoders"], json!({"video": 1, "audio": 1}));
+    let encoders = &end.summary()["encoders"];
+    assert_eq!(encoders["audio"], 1);
+    // At most one for each layer, whatever the number of sessions and viewers.
+    let video = encoders["video"].as_u64();
+    assert!(video.is_some_and(|count| (1..=3).contains(&count)), "{encoders}");
     // The audio of the joiners of the two conferences was played by the speaker.
     let samples = samples_of(&file);
     let last = &samples[samples.len().saturating_sub(96_000)..];

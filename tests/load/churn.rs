@@ -50,7 +50,7 @@ async fn two_hundred_guests_that_join_and_leave_leave_no_resources_behind() {
     let hub = Hub::start();
     // Every guest has one connection, to the opener, both ways. In a conference the guests would
     // also connect with each other, which takes longer and is not measured.
-    let open = ["open", "--kind", "av/one-to-many", "--id", "room"];
+    let open = ["open", "--kind", "audio+video/one-to-many", "--id", "room"];
     let args = participant_args(&hub.url, "Olga", &open);
     let mut olga = Program::start(&args);
     olga.event("opened");

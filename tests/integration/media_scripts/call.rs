@@ -7,7 +7,7 @@ use std::{
 
 use quintet::{
     media::{
-        self, AUDIO_RATE, AudioPacket, BurntInTimecode, Codec, EncodedAudio, Fanout, IncomingTrack,
+        self, AudioPacket, BurntInTimecode, Codec, EncodedAudio, Fanout, IncomingTrack,
         Subscription, Tee, TeeGuard, VideoFrame,
     },
     model::{Direction, MediaTime},
@@ -66,7 +66,6 @@ struct Seen {
     audio: (u64, u64, u64, u64),
     /// The moments at which a block with sound was played.
     heard: Vec<Instant>,
-    timeline: Vec<String>,
 }
 
 /// Figures of a span of a call.
@@ -178,11 +177,6 @@ impl Call {
         }
     }
 
-    /// What happened at the receiving end, in order.
-    pub(crate) fn timeline(&self) -> Vec<String> {
-        self.seen().timeline
-    }
-
     /// RTP packets sent for the first time, and sent again.
     fn sent(&self) -> (u64, u64) {
         outbound(&self.pair.a).iter().fold((0, 0), |(first, again), stream| {
@@ -270,19 +264,13 @@ impl Receiver {
             if let Some(timecode) = shown.slot.take().as_ref().and_then(BurntInTimecode::read) {
                 let delay = (ms as u64).saturating_sub(timecode.unix_ms);
                 seen.shown.push((ms, delay));
-                seen.timeline.push(format!("{ms} ms: frame {}", timecode.frame));
             }
         }
         if let Some((_, packets, receiver)) = &mut self.audio {
             if play_audio(packets, receiver, now) {
                 seen.heard.push(Instant::now());
             }
-            let before = std::mem::replace(&mut seen.audio, receiver.counts());
-            let (_, lost, concealed, _) = seen.audio;
-            if (lost, concealed) != (before.1, before.2) {
-                let concealed_ms = concealed * 1000 / u64::from(AUDIO_RATE);
-                seen.timeline.push(format!("{ms} ms: {lost} lost, {concealed_ms} ms concealed"));
-            }
+            seen.audio = receiver.counts();
         }
     }
 }

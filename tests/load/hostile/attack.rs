@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeSet, HashSet, VecDeque},
+    ops::RangeInclusive,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -44,6 +45,12 @@ const NACKED_PACKETS: u16 = 500;
 /// The payload type of Opus, in the offers of all our programs.
 const OPUS_PAYLOAD_TYPE: u8 = 111;
 
+/// Those of H.264.
+const H264_PAYLOAD_TYPES: RangeInclusive<u8> = 102..=104;
+
+/// Those of its retransmissions (RFC 4588).
+const RTX_PAYLOAD_TYPES: RangeInclusive<u8> = 105..=107;
+
 /// Bytes of the longest data channel message that the opener accepts, as its SDP announces.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 16 << 10;
 
@@ -77,7 +84,7 @@ pub(crate) enum Attack {
 pub(crate) struct Traffic {
     /// Received RTP packets with a new sequence number.
     pub(crate) new_packets: u64,
-    /// Received RTP packets with a sequence number that was received before.
+    /// Received RTP packets of RTX streams, or with a sequence number that was received before.
     pub(crate) retransmitted: u64,
     /// Bytes of all received datagrams.
     pub(crate) bytes: u64,
@@ -101,7 +108,12 @@ impl Traffic {
         self.bytes += datagram.len() as u64;
         // RTP, not RTCP (RFC 5761, section 4): payload type, sequence number, timestamp, SSRC.
         let &[128..=191, kind, high, low, _, _, _, _, a, b, c, d, ..] = datagram else { return };
-        if matches!(kind & 0x7f, 64..=95) {
+        let payload_type = kind & 0x7f;
+        if matches!(payload_type, 64..=95) {
+            return;
+        }
+        if RTX_PAYLOAD_TYPES.contains(&payload_type) {
+            self.retransmitted += 1;
             return;
         }
         let number = (u32::from_be_bytes([a, b, c, d]), u16::from_be_bytes([high, low]));
@@ -261,7 +273,7 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for AttackInterceptor {
 
     fn handle_read(&mut self, message: TaggedPacket) -> Result<(), Error> {
         if let Packet::Rtp(packet) = &message.message.packet
-            && packet.header.payload_type != OPUS_PAYLOAD_TYPE
+            && H264_PAYLOAD_TYPES.contains(&packet.header.payload_type)
         {
             self.traffic.lock().unwrap_or_else(PoisonError::into_inner).on_video_packet(packet);
             self.video_stream = Some((packet.header.ssrc, packet.header.sequence_number));
