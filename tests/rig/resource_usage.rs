@@ -18,6 +18,14 @@ impl ResourceUsage {
         Self::of_process(std::process::id())
     }
 
+    /// The names of the threads of the process with this id, as far as the system keeps them.
+    pub(crate) fn thread_names(process: u32) -> Vec<String> {
+        let threads = fs::read_dir(format!("/proc/{process}/task")).expect("Linux has this folder");
+        let name = |thread: fs::DirEntry| fs::read_to_string(thread.path().join("comm")).ok();
+        let names = threads.filter_map(|thread| name(thread.ok()?));
+        names.map(|name| name.trim().to_owned()).collect()
+    }
+
     /// The resources of the process with this id.
     pub(crate) fn of_process(process: u32) -> Self {
         let path = |name: &str| format!("/proc/{process}/{name}");
