@@ -408,8 +408,8 @@ fn rtx(payload_type: u8) -> RTCRtpCodec {
 
 /// Registers the tap and the interceptors for the negotiated directions. Sending needs sender
 /// reports; the tap answers NACKs. Receiving needs NACKs, receiver reports, and transport-wide
-/// feedback for the remote peer's bandwidth estimator; the tap has our own. Each packet passes all registered interceptors, so an
-/// end that only sends does not register those for receiving.
+/// feedback for the remote peer's bandwidth estimator; the tap has our own. Each packet passes all
+/// registered interceptors, so an end that only sends does not register those for receiving.
 fn interceptors(tap: Tap, recovery: LossRecovery, media: PeerMedia) -> Registry {
     let any =
         |has: fn(Direction) -> bool| media.sections.iter().filter_map(|(_, one)| *one).any(has);
