@@ -149,6 +149,7 @@ impl BandwidthEstimator {
     /// Notes a measured round trip time.
     pub fn on_round_trip(&mut self, round_trip: Duration) {
         self.path.round_trip.on_measured(round_trip);
+        self.fallback.on_round_trip(round_trip);
     }
 
     /// Notes a rate that the other end asks for (`goog-remb`). It counts only where no transport-wide
@@ -224,7 +225,7 @@ impl BandwidthEstimator {
 impl BandwidthEstimator {
     fn count_sent(&mut self, kind: PacketKind, bytes: u32, at: MediaTime) {
         self.last_sent_at = Some(at);
-        self.fallback.on_sent(bytes, at);
+        self.fallback.on_sent(kind, bytes, at);
         if kind != PacketKind::Padding {
             self.path.application.on_sent(bytes, at, self.target);
         }

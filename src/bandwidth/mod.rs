@@ -26,6 +26,7 @@ mod probe_results;
 mod probing;
 mod rate_control;
 mod round_trip;
+mod sent_rate;
 mod trendline;
 mod video_queue;
 

@@ -177,15 +177,24 @@ fn without_feedback_the_rate_follows_the_receiver_reports() {
         send(&mut estimator, second, 80);
         estimator.on_receiver_report(0.0, at(second * 1000 + 1000));
     }
-    assert_eq!(target(&estimator), 592, "5 % more, three times");
+    assert_eq!(target(&estimator), 1290, "half as much more, up to twice what is sent");
     estimator.on_receiver_report(0.05, at(9000));
-    assert_eq!(target(&estimator), 592);
+    assert_eq!(target(&estimator), 1290);
     estimator.on_receiver_report(0.5, at(10_000));
-    assert_eq!((target(&estimator), estimator.estimate().limited_by), (444, LimitedBy::Loss));
+    assert_eq!((target(&estimator), estimator.estimate().limited_by), (967, LimitedBy::Loss));
+    send(&mut estimator, 10, 80);
     estimator.on_remb(kbps(300), at(11_000));
-    assert_eq!(target(&estimator), 300);
+    assert_eq!(target(&estimator), 320, "its payload is 300");
     estimator.on_receiver_report(f64::NAN, at(22_000));
-    assert_eq!(target(&estimator), 444, "that rate was asked for eleven seconds ago");
+    assert_eq!(target(&estimator), 967, "that rate was asked for eleven seconds ago");
+    send(&mut estimator, 22, 80);
+    estimator.on_receiver_report(0.0, at(23_000));
+    assert_eq!(target(&estimator), 970, "5 % more, up to 1.5 times what is sent");
+    estimator.on_round_trip(Duration::from_millis(50));
+    estimator.on_receiver_report(0.0, at(24_000));
+    estimator.on_round_trip(Duration::from_millis(120));
+    estimator.on_receiver_report(0.0, at(25_000));
+    assert_eq!(target(&estimator), 776, "a queue");
 }
 
 #[test]

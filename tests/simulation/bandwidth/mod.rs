@@ -4,11 +4,13 @@
 //! Real-Time Media"), of libwebrtc, and faults that other programs had. A failure prints its seed.
 
 mod capacity;
+mod fallback;
 mod faults;
 mod flow;
 mod governing;
 mod loss;
 mod network;
+mod remb_receiver;
 mod sharing;
 mod tcp;
 mod world;
