@@ -1,5 +1,6 @@
 //! Arithmetic on samples: mixing, levels, tones, resampling. Pure: no clock, thread or device.
 
+mod active_speaker_detector;
 mod echo_presence;
 mod fade;
 mod far_end_pace;
@@ -7,18 +8,21 @@ mod fft;
 mod history;
 mod level;
 mod mixer;
+mod packet_level;
 mod resample;
 mod speech_detector;
 mod stretch;
 mod tone;
 mod voice_processor;
 
+pub use active_speaker_detector::ActiveSpeakerDetector;
 pub use echo_presence::{EchoPresence, Presence};
 pub use fade::Fade;
 pub use far_end_pace::FarEndPace;
 pub use history::History;
 pub use level::{LevelWindow, SILENCE_DBFS, level_dbfs, linear_level};
 pub use mixer::Mixer;
+pub use packet_level::PacketLevel;
 pub use resample::Resampler;
 pub use speech_detector::SpeechDetector;
 pub use stretch::{STRETCH_WINDOW, is_quiet, lengthen, shorten};

@@ -107,6 +107,7 @@ async fn opened(
                 | Event::FirstFrame { .. }
                 | Event::LeftOut { .. }
                 | Event::MicrophoneSilent
+                | Event::ActiveSpeaker { .. }
                 | Event::SpeakingWhileMuted
                 | Event::MessageReceived { .. }
                 | Event::MessageSent { .. }

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use crate::{
     model::{
-        DeviceKind, Event, Failure, FailureCode, LeaveReason, Media, MediaTime, ParticipantId,
-        ParticipantState, RemovedParticipant, RtcRates, SessionId, SessionKind, Stats,
-        changes_text_direction,
+        ActiveSpeaker, DeviceKind, Event, Failure, FailureCode, LeaveReason, Media, MediaTime,
+        ParticipantId, ParticipantState, RemovedParticipant, RtcRates, SessionId, SessionKind,
+        Stats, changes_text_direction,
     },
     process::Output,
     wording,
@@ -109,6 +109,7 @@ impl EventPrinter {
             | Event::FirstFrame { .. }
             | Event::LeftOut { .. }
             | Event::MicrophoneSilent
+            | Event::ActiveSpeaker { .. }
             | Event::SpeakingWhileMuted
             | Event::MessageReceived { .. }
             | Event::MessageSent { .. }
@@ -184,7 +185,7 @@ impl EventPrinter {
                 let text = text.as_str().replace(['\n', '\t'], " ");
                 format!("message     {name}, in {}: {text}", self.session_label(session))
             }
-            Event::MessageSent { .. } => return None,
+            Event::MessageSent { .. } | Event::ActiveSpeaker { .. } => return None,
             Event::Undelivered { session, name, count, .. } => {
                 let messages = if *count == 1 { "message" } else { "messages" };
                 format!(
@@ -342,6 +343,14 @@ fn as_json(event: &Event) -> Value {
             "event": "left-out", "session": session, "participant": participant,
             "media": media, "message": wording::left_out(name, session, *media, *has_rest),
         }),
+        Event::ActiveSpeaker { session, speaker, name } => {
+            let participant = speaker.as_ref().and_then(ActiveSpeaker::participant);
+            let is_own = *speaker == Some(ActiveSpeaker::Own);
+            json!({
+                "event": "active-speaker", "session": session, "participant": participant,
+                "name": name, "own": is_own,
+            })
+        }
         Event::MicrophoneSilent => {
             json!({"event": "microphone-silent", "message": wording::MICROPHONE_SILENT})
         }
@@ -441,6 +450,22 @@ mod tests {
         assert_eq!(as_json(&event), expected);
         let sentence = printer.sentence(&event).unwrap();
         assert_eq!(sentence, "message     Ada, in av-conference town-hall: one two");
+        let speaker = Some(ActiveSpeaker::Participant(ParticipantId::from_digest([0; 10])));
+        for (speaker, name, expected) in [
+            (speaker, Some("Ada"), json!(["0000000000000000", "Ada", false])),
+            (Some(ActiveSpeaker::Own), None, json!([null, null, true])),
+            (None, None, json!([null, null, false])),
+        ] {
+            let (session, name) = (session.clone(), name.map(str::to_owned));
+            let event = Event::ActiveSpeaker { session, speaker, name };
+            let object = as_json(&event);
+            assert_eq!(
+                (&object["event"], &object["session"]),
+                (&json!("active-speaker"), &json!("town-hall"))
+            );
+            assert_eq!(json!([object["participant"], object["name"], object["own"]]), expected);
+            assert_eq!(printer.sentence(&event), None, "it would be said each few seconds");
+        }
         let (device, reason) = (DeviceKind::CAMERA, "no camera".to_owned());
         let failure = Failure { cause: FailureCause::Device { device, reason }, session: None };
         let message = "no camera; or use --camera pattern or none";

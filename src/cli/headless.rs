@@ -322,6 +322,7 @@ impl HeadlessRun {
             | Event::FirstFrame { .. }
             | Event::LeftOut { .. }
             | Event::MicrophoneSilent
+            | Event::ActiveSpeaker { .. }
             | Event::SpeakingWhileMuted
             | Event::MessageReceived { .. }
             | Event::MessageSent { .. }

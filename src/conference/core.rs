@@ -18,9 +18,10 @@ use super::{
     session::Session,
 };
 use crate::model::{
-    ChatText, Command, DeviceKind, DeviceState, Enabled, ErrorCode, Failure, FailureCause,
-    HubFailure, HubUrl, JoinTarget, MediaTime, MicrophoneActivity, OpenRequest, ParticipantId,
-    PeerEvent, PeerId, PerDevice, PerSource, SessionFailure, SessionId, ShownSize, Snapshot,
+    ActiveSpeaker, ChatText, Command, DeviceKind, DeviceState, Enabled, ErrorCode, Failure,
+    FailureCause, HubFailure, HubUrl, JoinTarget, MediaTime, MicrophoneActivity, OpenRequest,
+    ParticipantId, PeerEvent, PeerId, PerDevice, PerSource, SessionFailure, SessionId, ShownSize,
+    Snapshot,
 };
 
 use departure::PendingDeparture;
@@ -92,6 +93,7 @@ impl Conference {
             }
             Input::SourcesAvailable(available) => self.available = available,
             Input::Preview(sources) => self.demand.set_preview(sources),
+            Input::ActiveSpeaker(session, speaker) => self.set_active_speaker(&session, speaker),
             Input::Shown(peer, sizes) => self.set_shown(peer, sizes),
         }
         self.settle();
@@ -340,6 +342,12 @@ impl Conference {
         let Some(owner) = self.effects.owner_of(peer).cloned() else { return };
         if let (Some(session), _) = self.session_and_context(&owner.session) {
             session.set_shown(&owner.participant, sizes);
+        }
+    }
+
+    fn set_active_speaker(&mut self, id: &SessionId, speaker: Option<ActiveSpeaker>) {
+        if let (Some(session), cx) = self.session_and_context(id) {
+            session.set_active_speaker(speaker, cx.effects);
         }
     }
 

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::hub_news::HubNews;
 use crate::model::{
-    Command, DeviceKind, DeviceState, HubEndpoint, HubUrl, Instance, MicrophoneActivity,
-    ParticipantId, PeerEvent, PeerId, PerSource, ShownSize,
+    ActiveSpeaker, Command, DeviceKind, DeviceState, HubEndpoint, HubUrl, Instance,
+    MicrophoneActivity, ParticipantId, PeerEvent, PeerId, PerSource, SessionId, ShownSize,
 };
 
 /// An input of the core.
@@ -27,6 +27,8 @@ pub enum Input {
     /// Which local sources are displayed here (the video, the level), independent of the peer connections. Replaces the
     /// previous report.
     Preview(PerSource<bool>),
+    /// Who speaks in a session.
+    ActiveSpeaker(SessionId, Option<ActiveSpeaker>),
     /// At which size this program shows the videos that it receives on a peer connection; `None` for
     /// one that it wants in full size. By default it wants all so.
     Shown(PeerId, PerSource<Option<ShownSize>>),

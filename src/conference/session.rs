@@ -1,6 +1,7 @@
 //! One session, from the request to its end.
 
 mod host;
+mod speaker;
 mod status;
 
 use std::sync::Arc;
@@ -15,9 +16,9 @@ use super::{
     membership::{JoinedInfo, Membership},
 };
 use crate::model::{
-    ChatFailure, ChatText, ClientMessage, CloseReason, Enabled, EndReason, ErrorCode, Event,
-    Failure, HubEndpoint, HubFailure, HubUrl, Media, MediaTime, ParticipantId, PeerEvent,
-    PerSource, Role, SessionId, SessionKind, SessionLink, SessionStatus, ShownSize,
+    ActiveSpeaker, ChatFailure, ChatText, ClientMessage, CloseReason, Enabled, EndReason,
+    ErrorCode, Event, Failure, HubEndpoint, HubFailure, HubUrl, Media, MediaTime, ParticipantId,
+    PeerEvent, PerSource, Role, SessionId, SessionKind, SessionLink, SessionStatus, ShownSize,
 };
 
 /// A session that was requested and not dismissed.
@@ -30,6 +31,8 @@ pub(super) struct Session {
     pub(super) is_departing: bool,
     /// Whether anything of it may have changed since it was last settled and shown.
     pub(super) is_touched: bool,
+    /// Who speaks.
+    active_speaker: Option<ActiveSpeaker>,
     /// Its state in snapshots.
     shown: Option<Arc<SessionStatus>>,
     phase: SessionPhase,
@@ -68,8 +71,15 @@ impl Session {
     ) -> Self {
         let lookup = SessionLookup::begin(id.clone(), request, hubs, cx);
         let (enabled, phase) = (Enabled::default(), SessionPhase::Joining(lookup));
-        let mut session =
-            Self { id, enabled, is_departing: false, is_touched: true, shown: None, phase };
+        let mut session = Self {
+            id,
+            enabled,
+            is_departing: false,
+            is_touched: true,
+            active_speaker: None,
+            shown: None,
+            phase,
+        };
         session.fail_lookup_if_over(cx);
         session
     }

@@ -2,7 +2,7 @@
 
 use super::{EncodeError, OpusEncoder};
 use crate::{
-    audio::LevelWindow,
+    audio::{LevelWindow, PacketLevel},
     media::{AudioBlock, EncodedAudio, Fanout, Meter, SILENCE_DBFS, now},
     model::MediaTime,
     supervision::{RESTART_DELAY, catch},
@@ -14,6 +14,7 @@ use crate::{
 /// one microphone after another, so that the RTP timestamps of its packets continue.
 pub struct AudioEncoder {
     level: LevelWindow,
+    packet_level: PacketLevel,
     meter: Meter,
     encoder: OpusEncoder,
     out: Fanout<EncodedAudio>,
@@ -63,8 +64,10 @@ impl AudioEncoder {
         out: Fanout<EncodedAudio>,
         notify: Notify,
     ) -> Result<Self, EncodeError> {
-        let (level, encoder) = (LevelWindow::default(), OpusEncoder::new()?);
-        Ok(Self { level, meter, encoder, out, notify, restart_at: None, packets: 0 })
+        let (level, packet_level) = (LevelWindow::default(), PacketLevel::default());
+        let encoder = OpusEncoder::new()?;
+        let (restart_at, packets) = (None, 0);
+        Ok(Self { level, packet_level, meter, encoder, out, notify, restart_at, packets })
     }
 
     /// Takes a block of 10 ms. Updates the level, and publishes a packet of 20 ms after every
@@ -73,6 +76,7 @@ impl AudioEncoder {
     /// After a panic nothing is encoded for two seconds.
     pub fn encode(&mut self, block: &AudioBlock) {
         self.meter.set(self.level.push(&block.samples));
+        self.packet_level.push(&block.samples);
         if self.restart_at.is_some_and(|at| now() < at) {
             return;
         }
@@ -88,7 +92,8 @@ impl AudioEncoder {
                 if is_restart {
                     (self.notify)(Ok(()));
                 }
-                if let Some(packet) = packet {
+                if let Some(mut packet) = packet {
+                    packet.level = Some(self.packet_level.take());
                     self.out.publish(packet);
                     self.adapt_to_losses();
                 }
@@ -113,7 +118,7 @@ impl AudioEncoder {
     /// Shows silence from now on, because the microphone is closed. The next block may come from
     /// another one: its packet has the number that belongs to its capture time.
     pub fn stop(&mut self) {
-        self.level = LevelWindow::default();
+        (self.level, self.packet_level) = (LevelWindow::default(), PacketLevel::default());
         self.meter.set(SILENCE_DBFS);
     }
 }

@@ -24,6 +24,7 @@ use super::{
     remote_media::{AudioRouting, ParticipantKey, PeerStats, RemoteMedia},
     secret_store::SecretStore,
     session_stats::{CollectedStats, StatsCollector},
+    speakers::SpeakerWatch,
     tone_measurement::UnmeasuredStats,
     wanted_sizes::WantedSizes,
 };
@@ -31,9 +32,9 @@ use crate::{
     conference::{Effect, HubEvent, HubNews, HubRef, Input, MemberNews, Playback, SessionNews},
     media::{self, FarEnd, IncomingTrack, Notifier, TrackSinks},
     model::{
-        Command, Event, JoinTarget, Media, MediaTime, MixId, OpenRequest, ParticipantId, Payload,
-        PeerEvent, PeerId, PeerMedia, PerDevice, PerSource, Snapshot, Stats, VoiceProcessing,
-        candidate_addresses,
+        ActiveSpeaker, Command, Event, JoinTarget, Media, MediaTime, MixId, OpenRequest,
+        ParticipantId, Payload, PeerEvent, PeerId, PeerMedia, PerDevice, PerSource, Snapshot,
+        Stats, VoiceProcessing, candidate_addresses,
     },
     network::KnownPaths,
     supervision::catch_async,
@@ -73,6 +74,7 @@ pub struct Engine {
     local_media: LocalMedia,
     remote_media: RemoteMedia,
     wanted_sizes: WantedSizes,
+    speakers: SpeakerWatch,
     session_stats: StatsCollector,
     /// Events of hub tasks. They have their own queue: a hub that sends faster than the engine
     /// reads waits, and does not delay devices.
@@ -175,6 +177,7 @@ impl Engine {
             ),
             remote_media: RemoteMedia::new(&options, (track_sinks.clone(), far_end), engine_events),
             wanted_sizes: WantedSizes::default(),
+            speakers: SpeakerWatch::default(),
             session_stats: StatsCollector::default(),
             hub_events,
             event_sinks: EventSinks { events: peer_events, tracks },
@@ -211,7 +214,11 @@ impl Engine {
         self.report_voice_processing();
         loop {
             self.perform_effects();
-            let deadlines = [self.core.next_deadline(), self.wanted_sizes.next_deadline()];
+            let deadlines = [
+                self.core.next_deadline(),
+                self.wanted_sizes.next_deadline(),
+                self.speakers.next_deadline(),
+            ];
             match inputs.next(deadlines.into_iter().flatten().min()).await {
                 EngineInput::Request(None) => return,
                 EngineInput::Request(Some(Request::Close(reply))) => {
@@ -242,11 +249,13 @@ impl Engine {
                     {
                         let (hub, span) = (active.hub.clone(), track_span(active, &track));
                         span.in_scope(|| self.remote_media.add_track(track, source, hub));
+                        self.speakers.start(media::now());
                     }
                 }
                 EngineInput::VisibilityChanged => self.report_previews(),
                 EngineInput::Timeout => {
                     self.report_shown_sizes();
+                    self.report_speakers();
                     self.core.handle_timeout(media::now());
                 }
             }
@@ -315,6 +324,24 @@ impl Engine {
         }
     }
 
+    /// Reports to the core who speaks, if it is time to look.
+    fn report_speakers(&mut self) {
+        let now = media::now();
+        if !self.speakers.is_due(now) {
+            return;
+        }
+        let mut levels = self.remote_media.speech_levels();
+        for session in &self.core.snapshot().sessions {
+            if session.sending.microphone {
+                let speakers = levels.entry(session.session.clone()).or_default();
+                speakers.push((ActiveSpeaker::Own, Some(self.local_media.level_dbfs())));
+            }
+        }
+        for (session, speaker) in self.speakers.update(levels, now) {
+            self.core.handle(Input::ActiveSpeaker(session, speaker), now);
+        }
+    }
+
     fn handle_command(&mut self, command: Command) {
         let now = media::now();
         if let Command::Open(OpenRequest { session, .. })
@@ -333,6 +360,9 @@ impl Engine {
             self.perform(effect);
         }
         let snapshot = self.core.snapshot();
+        if snapshot.sessions.iter().any(|session| session.sending.microphone) {
+            self.speakers.start(self.decided_at);
+        }
         let has_changed = self.snapshots.send_if_modified(|latest| {
             let has_changed = !Arc::ptr_eq(latest, &snapshot);
             *latest = snapshot;

@@ -135,6 +135,11 @@ impl LocalMedia {
         self.voice_processing.send_replace(chosen);
     }
 
+    /// Returns the level of the microphone, in dB relative to full scale.
+    pub(super) fn level_dbfs(&self) -> f32 {
+        self.meter.dbfs()
+    }
+
     /// Returns which sources exist.
     pub(super) fn available_sources(&self) -> PerSource<bool> {
         PerSource { camera: &self.camera_spec, microphone: &self.microphone_spec }

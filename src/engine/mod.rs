@@ -14,6 +14,7 @@ mod remote_media;
 mod secret_store;
 mod session_ids;
 mod session_stats;
+mod speakers;
 mod tone_measurement;
 mod video_layers;
 mod wanted_sizes;

@@ -7,17 +7,21 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use super::{Decode, EngineOptions, event_loop::EngineEvent, local_media::report_device_state};
+use super::{
+    Decode, EngineOptions, event_loop::EngineEvent, local_media::report_device_state,
+    speakers::SessionLevels,
+};
 use crate::{
     conference::HubRef,
     media::{Codec, FarEnd, IncomingTrack, TrackRef, TrackSinks},
     model::{
-        AudioStats, DeviceKind, InboundRtpStats, Media, ParticipantId, PeerId, PerSource,
-        PlayoutStats, RtcStats, SessionId, ShownSize, Source, TrackId, TrackList, VideoStats,
+        ActiveSpeaker, AudioStats, DeviceKind, InboundRtpStats, Media, ParticipantId, PeerId,
+        PerSource, PlayoutStats, RtcStats, SessionId, ShownSize, Source, TrackId, TrackList,
+        VideoStats,
     },
     playback::{
-        AudioTrack, ClosingSpeaker, DecodePool, Speaker, SpeakerSpec, ToneTap, VideoPlayer,
-        VideoTrack, Voice,
+        AudioTrack, ClosingSpeaker, DecodePool, Speaker, SpeakerSpec, ToldLevel, ToneTap,
+        VideoPlayer, VideoTrack, Voice,
     },
 };
 
@@ -264,6 +268,26 @@ impl RemoteMedia {
     /// Returns the current statistics of a peer connection's tracks; `None` if it has none.
     pub(super) fn stats(&self, peer: PeerId) -> Option<(&ParticipantKey, PeerStats)> {
         self.peers.get(&peer).map(|received| (&received.participant, received.stats()))
+    }
+
+    /// The level of each participant who may speak, since the last call: as its packets tell it, else as
+    /// it is measured here.
+    pub(super) fn speech_levels(&self) -> SessionLevels {
+        let mut levels = SessionLevels::new();
+        for ((peer, source), received, audio) in self.audio_tracks() {
+            let (session, participant) = &received.participant;
+            let speakers = levels.entry(session.clone()).or_default();
+            let level = match audio.track.take_level() {
+                ToldLevel::NoPackets => None,
+                ToldLevel::Untold => Some(self.track_sinks.level(TrackRef::Peer(peer, source))),
+                ToldLevel::Dbfs(level) => Some(level),
+            };
+            let routing = self.audio_routing.get(&peer).unwrap_or(&AudioRouting::DEFAULT);
+            if routing.expects_audio {
+                speakers.push((ActiveSpeaker::Participant(participant.clone()), level));
+            }
+        }
+        levels
     }
 
     /// Adds what became of the received packets to the streams of a peer connection.

@@ -111,6 +111,7 @@ impl StatsCollector {
             | Event::FirstFrame { .. }
             | Event::LeftOut { .. }
             | Event::MicrophoneSilent
+            | Event::ActiveSpeaker { .. }
             | Event::SpeakingWhileMuted
             | Event::MessageReceived { .. }
             | Event::MessageSent { .. }

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::OnceLock, time::Duration};
 
 use bytes::Bytes;
 
-use super::{BLOCK_SAMPLES, Keyframe};
+use super::{AudioLevel, BLOCK_SAMPLES, Keyframe};
 use crate::model::MediaTime;
 
 /// One Opus packet (RFC 6716), 20 ms long.
@@ -18,6 +18,8 @@ pub struct EncodedAudio {
     pub sample: u64,
     /// The packet's bytes.
     pub data: Bytes,
+    /// The level of what is in it; `None` if it was not measured.
+    pub level: Option<AudioLevel>,
     /// The packets two and four before this one, if there were any.
     copies: [Option<AudioCopy>; 2],
     /// The packet with one copy and with two, each with the payload type that it was packed for.
@@ -62,13 +64,14 @@ const SILENT_PACKET: &[u8] = &[31 << 3, 0xff, 0xfe];
 impl EncodedAudio {
     /// A packet without copies of earlier ones; [`RecentAudio`] adds them.
     pub fn new(time: MediaTime, sample: u64, data: Bytes) -> Self {
-        Self { time, sample, data, copies: [None, None], packed: Default::default() }
+        Self { time, sample, data, level: None, copies: [None, None], packed: Default::default() }
     }
 
     /// A packet of silence that follows this one.
     pub fn silence_after(&self) -> Self {
         let (time, sample) = (self.time + AUDIO_PACKET_TIME, self.sample + AUDIO_PACKET_SAMPLES);
-        Self::new(time, sample, Bytes::from_static(SILENT_PACKET))
+        let level = Some(AudioLevel::SILENCE);
+        Self { level, ..Self::new(time, sample, Bytes::from_static(SILENT_PACKET)) }
     }
 
     /// The packet with copies of earlier ones, packed by `pack` for this payload type. The first

@@ -3,6 +3,7 @@
 //! Raw frames travel in slots that keep the newest one. Encoded frames travel in queues that only
 //! drop up to a keyframe.
 
+mod audio_level;
 mod burnt_in_timecode;
 mod clock;
 mod codec;
@@ -20,6 +21,7 @@ mod subscription_slot;
 mod track_sinks;
 mod worker;
 
+pub use audio_level::AudioLevel;
 pub use burnt_in_timecode::BurntInTimecode;
 pub use clock::{now, unix_ms};
 pub use codec::Codec;

@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
 
-use super::Codec;
+use super::{AudioLevel, Codec};
 use crate::{
     model::{MediaTime, PeerId, Source, TrackId},
     supervision::catch_async,
@@ -32,6 +32,8 @@ pub struct RtpPacket {
     pub payload: Bytes,
     /// Copies of payloads of earlier packets (RFC 2198), oldest first; only audio has any.
     pub copies: Vec<RedundantPayload>,
+    /// The level of the audio, if its sender tells it.
+    pub level: Option<AudioLevel>,
     /// The arrival time.
     pub arrival: MediaTime,
 }

@@ -4,8 +4,8 @@
 use serde::Serialize;
 
 use super::{
-    ChatText, Failure, HubUrl, LeaveReason, MediaSet, ParticipantId, ParticipantState,
-    RemovedParticipant, SessionId, SessionKind, SessionLink,
+    ActiveSpeaker, ChatText, Failure, HubUrl, LeaveReason, MediaSet, ParticipantId,
+    ParticipantState, RemovedParticipant, SessionId, SessionKind, SessionLink,
 };
 
 /// An event that the user may want to know about. Unlike a snapshot, no event is ever skipped.
@@ -149,6 +149,15 @@ pub enum Event {
         media: MediaSet,
         /// Whether other media flow.
         has_rest: bool,
+    },
+    /// Another one speaks in a session, or nobody any more.
+    ActiveSpeaker {
+        /// The session.
+        session: SessionId,
+        /// Who speaks.
+        speaker: Option<ActiveSpeaker>,
+        /// The name of the participant that speaks; `None` for the user of this program.
+        name: Option<String>,
     },
     /// The microphone has given nothing but digital silence for five seconds.
     MicrophoneSilent,

@@ -42,6 +42,7 @@ pub(crate) fn session_status(
         enabled: Enabled::default(),
         sending: PerSource::from_fn(|_| people > 0),
         participants: (0..people).map(person).collect(),
+        active_speaker: None,
         locked: false,
         removed: vec![],
     }

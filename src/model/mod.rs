@@ -70,7 +70,7 @@ pub use signal::{
     Payload, Presence, RemovedMember, SignalPayload,
 };
 pub use snapshot::{
-    DepartureStatus, DeviceState, Enabled, HubState, HubStatus, ParticipantState,
+    ActiveSpeaker, DepartureStatus, DeviceState, Enabled, HubState, HubStatus, ParticipantState,
     ParticipantStatus, RemovedParticipant, SessionState, SessionStatus, Snapshot,
 };
 pub use source::{DeviceKind, PerDevice, PerSource, Source};

@@ -153,6 +153,9 @@ pub struct SessionStatus {
     pub state: SessionState,
     /// The session's own mute switches.
     pub enabled: Enabled,
+    /// Who speaks, as far as it can be heard here; `None` while nobody does. It changes within a second, and
+    /// stays in short pauses.
+    pub active_speaker: Option<ActiveSpeaker>,
     /// The sources that at least one participant receives now: it is connected, the source runs,
     /// and both switches are enabled.
     pub sending: PerSource<bool>,
@@ -162,6 +165,26 @@ pub struct SessionStatus {
     pub locked: bool,
     /// The ejected participants that cannot join again yet. Known only of sessions that we own.
     pub removed: Vec<RemovedParticipant>,
+}
+
+/// Somebody who speaks in a session.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ActiveSpeaker {
+    /// The user of this program.
+    Own,
+    /// A participant.
+    Participant(ParticipantId),
+}
+
+impl ActiveSpeaker {
+    /// The participant that speaks; `None` for the user of this program.
+    pub const fn participant(&self) -> Option<&ParticipantId> {
+        match self {
+            Self::Own => None,
+            Self::Participant(participant) => Some(participant),
+        }
+    }
 }
 
 /// A participant that was ejected from a session and cannot join again yet.

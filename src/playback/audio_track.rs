@@ -1,10 +1,15 @@
 //! Receives one remote audio track: publishes its packets to subscribers, in order of arrival.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use tokio::{sync::mpsc, task::AbortHandle};
 use tracing::Instrument as _;
 
 use crate::{
-    media::{AudioPacket, Codec, Fanout, IncomingTrack, RtpPacket, Subscription, TrackFailure},
+    media::{
+        AudioLevel, AudioPacket, Codec, Fanout, IncomingTrack, RtpPacket, Subscription,
+        TrackFailure,
+    },
     model::PeerId,
 };
 
@@ -17,6 +22,7 @@ pub struct AudioTrack {
     ssrc: u32,
     source_id: String,
     packets: Fanout<AudioPacket>,
+    levels: Arc<Mutex<LevelSum>>,
     incoming: Option<mpsc::Receiver<RtpPacket>>,
     failure: TrackFailure,
     task: Option<AbortHandle>,
@@ -32,6 +38,7 @@ impl AudioTrack {
             ssrc: track.ssrc,
             source_id: track.source_id,
             packets: Fanout::default(),
+            levels: Arc::default(),
             incoming: Some(track.packets),
             failure: track.failure,
             task: None,
@@ -41,7 +48,8 @@ impl AudioTrack {
     /// Starts to receive. Must be called in a Tokio runtime. A further call does nothing.
     pub fn start(&mut self) {
         if let Some(incoming) = self.incoming.take() {
-            let receive = ReceiveTask { packets: self.packets.clone() };
+            let levels = Arc::clone(&self.levels);
+            let receive = ReceiveTask { packets: self.packets.clone(), levels };
             let failure = self.failure.clone();
             let task = failure.supervise("audio receiver", receive.run(incoming));
             self.task = Some(tokio::spawn(task.in_current_span()).abort_handle());
@@ -74,6 +82,11 @@ impl AudioTrack {
         self.packets.subscribe(capacity)
     }
 
+    /// What the packets since the last call say of their level.
+    pub fn take_level(&self) -> ToldLevel {
+        std::mem::take(&mut *self.levels.lock().unwrap_or_else(PoisonError::into_inner)).mean()
+    }
+
     /// The number of subscribers.
     pub fn subscribers(&self) -> usize {
         self.packets.subscribers()
@@ -88,13 +101,52 @@ impl Drop for AudioTrack {
     }
 }
 
+/// What the packets of a track say of their level.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum ToldLevel {
+    /// No packet came.
+    NoPackets,
+    /// The packets do not tell it.
+    Untold,
+    /// The mean of the packets, in dB relative to full scale.
+    Dbfs(f32),
+}
+
+/// The sum of the energy of packets.
+#[derive(Clone, Copy, Default, Debug)]
+struct LevelSum {
+    energy: f32,
+    packets: u32,
+    told: u32,
+}
+
+impl LevelSum {
+    fn add(&mut self, level: Option<AudioLevel>) {
+        self.packets += 1;
+        if let Some(level) = level {
+            self.energy += 10_f32.powf(level.dbfs() / 10.0);
+            self.told += 1;
+        }
+    }
+
+    fn mean(self) -> ToldLevel {
+        match (self.packets, self.told) {
+            (0, _) => ToldLevel::NoPackets,
+            (_, 0) => ToldLevel::Untold,
+            (_, told) => ToldLevel::Dbfs(10.0 * (self.energy / told as f32).log10()),
+        }
+    }
+}
+
 struct ReceiveTask {
     packets: Fanout<AudioPacket>,
+    levels: Arc<Mutex<LevelSum>>,
 }
 
 impl ReceiveTask {
     async fn run(self, mut incoming: mpsc::Receiver<RtpPacket>) {
         while let Some(packet) = incoming.recv().await {
+            self.levels.lock().unwrap_or_else(PoisonError::into_inner).add(packet.level);
             self.packets.publish(AudioPacket(packet));
         }
     }
@@ -112,6 +164,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::media::RtpPacket;
     use crate::playback::testing::{at, incoming_track, packet};
 
     async fn sequences(packets: &mut Subscription<AudioPacket>) -> Vec<u16> {
@@ -140,6 +193,30 @@ mod tests {
         assert_eq!(sequences(&mut second).await, [7, 9, 8, 8, 65_535]);
         assert_eq!(sequences(&mut slow).await, [65_535], "it continues at the newest packet");
         assert_eq!(slow.dropped(), 4);
+    }
+
+    #[tokio::test]
+    async fn the_levels_of_the_packets_since_the_last_look_are_averaged() {
+        let (track, sender, _) = incoming_track(Codec::Opus);
+        let mut track = AudioTrack::new(track);
+        let mut packets = track.subscribe(8);
+        track.start();
+        assert_eq!(track.take_level(), ToldLevel::NoPackets);
+        let mut sequence = 0;
+        let mut send = async |level: Option<f64>| {
+            let level = level.map(|dbfs| AudioLevel::new(dbfs, true));
+            let sent = RtpPacket { level, ..packet(sequence, 0, false, vec![1], at(0)) };
+            sequence += 1;
+            sender.send(sent).await.unwrap();
+            packets.recv().await.unwrap();
+        };
+        send(Some(-20.0)).await;
+        send(Some(-127.0)).await;
+        let ToldLevel::Dbfs(level) = track.take_level() else { panic!("levels were told") };
+        assert!((level + 23.0).abs() < 0.1, "{level}");
+        send(None).await;
+        assert_eq!(track.take_level(), ToldLevel::Untold);
+        assert_eq!(track.take_level(), ToldLevel::NoPackets);
     }
 
     #[tokio::test]

@@ -41,6 +41,7 @@ static AUDIO_PACKETS: LazyLock<Vec<RtpPacket>> = LazyLock::new(|| {
         marker: false,
         payload: payloads[n as usize].clone(),
         copies: copies(n),
+        level: None,
         arrival: at(u64::from(n) * 20),
     });
     packets.collect()

@@ -29,7 +29,7 @@ mod video_track;
 mod wav;
 
 pub use audio_receiver::AudioReceiver;
-pub use audio_track::AudioTrack;
+pub use audio_track::{AudioTrack, ToldLevel};
 pub use decode_pool::DecodePool;
 pub use output::preflight_speaker;
 pub use speaker::{ClosingSpeaker, Speaker, Voice, speakers};

@@ -126,7 +126,15 @@ pub(super) fn packet(
     payload: impl Into<Bytes>,
     arrival: MediaTime,
 ) -> RtpPacket {
-    RtpPacket { sequence, timestamp, marker, payload: payload.into(), copies: vec![], arrival }
+    RtpPacket {
+        sequence,
+        timestamp,
+        marker,
+        payload: payload.into(),
+        copies: vec![],
+        level: None,
+        arrival,
+    }
 }
 
 /// The time this many milliseconds after the epoch.

@@ -13,6 +13,7 @@
 //! the log targets that a program switches off.
 
 mod addresses;
+mod audio_level;
 mod candidates;
 mod check_budget;
 mod congestion;

@@ -15,6 +15,7 @@ use webrtc::{
 
 use super::{
     addresses::HostAddresses,
+    audio_level,
     candidates::RemoteCandidates,
     crypto::CheckedCrypto,
     red, rejected_sections,
@@ -497,7 +498,8 @@ impl NegotiatedTransceiver {
         let Some(sender) = self.local.transceiver.sender().await?.filter(|_| sends) else {
             return Ok(None);
         };
-        let codecs = sender.get_parameters().await?.rtp_parameters.codecs;
+        let parameters = sender.get_parameters().await?.rtp_parameters;
+        let codecs = parameters.codecs;
         let mime_type = match self.media() {
             Media::Audio => MIME_TYPE_OPUS,
             Media::Video => MIME_TYPE_H264,
@@ -505,6 +507,8 @@ impl NegotiatedTransceiver {
         };
         if let Some(track) = &self.local.track {
             track.stream.redundancy.set_payload_type(red::payload_type(&codecs));
+            let extensions = parameters.header_extensions;
+            track.stream.level.set_id(audio_level::extension_id(&extensions));
         }
         let codec =
             codecs.iter().find(|codec| codec.rtp_codec.mime_type.eq_ignore_ascii_case(mime_type));

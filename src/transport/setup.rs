@@ -38,6 +38,7 @@ use webrtc::{
 use super::{
     ConnectionConfig, Impairment,
     addresses::HostAddresses,
+    audio_level::AUDIO_LEVEL_URI,
     congestion::{BandwidthControl, SEND_TIME_URI, TRANSPORT_NUMBER_URI},
     crypto::CheckedCrypto,
     data_channel::SEND_BUFFER_LIMIT,
@@ -348,6 +349,8 @@ fn media_engine() -> Result<MediaEngine, Error> {
     }
     let time = RTCRtpHeaderExtensionCapability { uri: SEND_TIME_URI.to_owned() };
     engine.register_header_extension(time, RtpCodecKind::Video, None)?;
+    let level = RTCRtpHeaderExtensionCapability { uri: AUDIO_LEVEL_URI.to_owned() };
+    engine.register_header_extension(level, RtpCodecKind::Audio, None)?;
     Ok(engine)
 }
 

@@ -366,6 +366,7 @@ fn negotiated_transceiver(
         active_payload_type: active_payload_type.subscribe(),
         keyframes: track.stream.keyframes.clone(),
         redundancy: Arc::clone(&track.stream.redundancy),
+        level: Arc::clone(&track.stream.level),
     });
     let transceiver =
         NegotiatedTransceiver { source, local, payload_type: None, active_payload_type };

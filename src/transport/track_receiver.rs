@@ -17,7 +17,7 @@ use webrtc::{
     rtp_transceiver::RtpTransceiver,
 };
 
-use super::{red, track_sender::KEYFRAME_REQUEST_INTERVAL};
+use super::{audio_level, red, track_sender::KEYFRAME_REQUEST_INTERVAL};
 use crate::{
     media::{
         self, Codec, IncomingTrack, KeyframeRequest, RoundTripTime, RtpPacket, SenderReports,
@@ -48,6 +48,8 @@ pub(super) struct TrackReceiver {
     ssrc: u32,
     /// The payload type of redundant audio, if it is negotiated.
     red_payload_type: Option<u8>,
+    /// The id of the header extension with the level, if it is negotiated.
+    level_id: Option<u8>,
     packets: mpsc::Sender<RtpPacket>,
     keyframes: KeyframeRequest,
     dropped: u64,
@@ -67,7 +69,8 @@ pub(super) async fn run(
         return tracing::debug!(%peer, "track of an unknown codec ignored");
     };
     let (source, id) = context.section(opened.receiver_id, codec.media()).await;
-    let red_payload_type = context.red_payload_type(opened.receiver_id).await;
+    let (red_payload_type, level_id) =
+        context.audio_parameters(opened.receiver_id).await.unwrap_or_default();
     let (packets, incoming) = mpsc::channel(PACKET_QUEUE);
     let keyframes = KeyframeRequest::default();
     let announcement = IncomingTrack {
@@ -85,8 +88,17 @@ pub(super) async fn run(
         failure: context.failure,
     };
     let (id, ssrc) = (opened.receiver_id, opened.ssrc);
-    let receiver =
-        TrackReceiver { track, codec, id, ssrc, red_payload_type, packets, keyframes, dropped: 0 };
+    let receiver = TrackReceiver {
+        track,
+        codec,
+        id,
+        ssrc,
+        red_payload_type,
+        level_id,
+        packets,
+        keyframes,
+        dropped: 0,
+    };
     let dropped = receiver.receive(announcement, tracks).await;
     tracing::debug!(%peer, ?codec, dropped, "track ended");
 }
@@ -106,13 +118,18 @@ impl ReceiverContext {
 }
 
 impl ReceiverContext {
-    /// The payload type of redundant audio on the media section of a receiver.
-    async fn red_payload_type(&self, receiver: RTCRtpReceiverId) -> Option<u8> {
+    /// The payload type of redundant audio, and the id of the extension with the level, on the media
+    /// section of a receiver.
+    async fn audio_parameters(
+        &self,
+        receiver: RTCRtpReceiverId,
+    ) -> Option<(Option<u8>, Option<u8>)> {
         let (_, transceiver) =
             self.transceivers.iter().find(|(_, one)| receiver == one.id().into())?;
         let receiver = transceiver.receiver().await.ok().flatten()?;
-        let codecs = receiver.get_parameters().await.ok()?.rtp_parameters.codecs;
-        red::payload_type(&codecs)
+        let parameters = receiver.get_parameters().await.ok()?.rtp_parameters;
+        let level_id = audio_level::extension_id(&parameters.header_extensions);
+        Some((red::payload_type(&parameters.codecs), level_id))
     }
 }
 
@@ -170,12 +187,14 @@ impl TrackReceiver {
         } else {
             (packet.payload, vec![])
         };
+        let level = self.level_id.and_then(|id| audio_level::read(&packet.header, id));
         let packet = RtpPacket {
             sequence: packet.header.sequence_number,
             timestamp: packet.header.timestamp,
             marker: packet.header.marker,
             payload,
             copies,
+            level,
             arrival: media::now(),
         };
         if self.packets.try_send(packet).is_err() {

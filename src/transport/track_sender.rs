@@ -11,9 +11,12 @@ use tokio::{
 };
 use webrtc::media_stream::track_local::{TrackLocal, static_rtp::TrackLocalStaticRTP};
 
-use super::{ending::Ending, h264_packetizer, red, redundancy::PeerRedundancy, tap::SendClock};
+use super::{
+    audio_level::LevelExtension, ending::Ending, h264_packetizer, red, redundancy::PeerRedundancy,
+    tap::SendClock,
+};
 use crate::media::{
-    EncodedAudio, EncodedVideo, Keyframe, KeyframeRequest, Redundancy, Subscription,
+    AudioLevel, EncodedAudio, EncodedVideo, Keyframe, KeyframeRequest, Redundancy, Subscription,
     SubscriptionSlot,
 };
 
@@ -30,6 +33,8 @@ pub(super) trait RtpMedia: Keyframe + Send + Sync + 'static {
     /// The only payload, with copies of earlier ones for the payload type of the bare ones; `None`
     /// if the medium, or that level, has no redundancy.
     fn redundant_payload(&self, redundancy: Redundancy, payload_type: u8) -> Option<Bytes>;
+    /// The level of the audio, if it was measured.
+    fn level(&self) -> Option<AudioLevel>;
     /// Whether the last packet has the marker bit.
     const MARKER: bool;
     /// Whether each frame needs another timestamp than the one before it.
@@ -50,6 +55,10 @@ impl RtpMedia for EncodedVideo {
     }
 
     fn redundant_payload(&self, _: Redundancy, _: u8) -> Option<Bytes> {
+        None
+    }
+
+    fn level(&self) -> Option<AudioLevel> {
         None
     }
 
@@ -75,6 +84,10 @@ impl RtpMedia for EncodedAudio {
 
     fn redundant_payload(&self, redundancy: Redundancy, payload_type: u8) -> Option<Bytes> {
         self.packed(redundancy, payload_type, red::pack)
+    }
+
+    fn level(&self) -> Option<AudioLevel> {
+        self.level
     }
 
     /// It would mark the begin of a talkspurt (RFC 7587, section 4.1), but this program sends
@@ -108,6 +121,8 @@ pub(super) struct TrackSender {
     pub(super) keyframes: KeyframeRequest,
     /// How much redundancy the packets have.
     pub(super) redundancy: Arc<PeerRedundancy>,
+    /// Which header extension has the level.
+    pub(super) level: Arc<LevelExtension>,
 }
 
 /// The connection is closed, and the queue of webrtc-rs with it.
@@ -173,7 +188,7 @@ impl TrackSender {
             None => (frame.payloads(), payload_type),
         };
         for (index, payload) in payloads.iter().enumerate() {
-            let header = rtp::Header {
+            let mut header = rtp::Header {
                 version: 2,
                 marker: T::MARKER && index + 1 == payloads.len(),
                 payload_type,
@@ -182,6 +197,9 @@ impl TrackSender {
                 ssrc: self.ssrc,
                 ..rtp::Header::default()
             };
+            if let Some(level) = frame.level() {
+                self.level.write(&mut header, level);
+            }
             self.sequence = self.sequence.wrapping_add(1);
             let packet = rtp::Packet { header, payload: payload.clone() };
             self.track.write_rtp(packet).await.map_err(|_| Closed)?;

@@ -155,6 +155,7 @@ impl Notices {
             | Event::Opened { .. }
             | Event::Waiting { .. }
             // Tiles and lists show these.
+            | Event::ActiveSpeaker { .. }
             | Event::Renamed { .. }
             | Event::Access { .. }
             | Event::FirstFrame { .. }
@@ -385,6 +386,7 @@ fn is_about_departing_session(event: &Event, snapshot: &Snapshot) -> bool {
         | Event::MessageSent { .. }
         | Event::LeftOut { .. }
         | Event::MicrophoneSilent
+        | Event::ActiveSpeaker { .. }
         | Event::SpeakingWhileMuted
         | Event::Undelivered { .. } => false,
     }

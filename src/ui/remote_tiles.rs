@@ -4,8 +4,8 @@ use super::labels;
 use crate::{
     engine::TrackRef,
     model::{
-        Media, MediaTime, ParticipantId, ParticipantState, ParticipantStatus, Role, SessionKind,
-        SessionState, SessionStatus, Snapshot, Source, Topology,
+        ActiveSpeaker, Media, MediaTime, ParticipantId, ParticipantState, ParticipantStatus, Role,
+        SessionKind, SessionState, SessionStatus, Snapshot, Source, Topology,
     },
 };
 
@@ -28,6 +28,8 @@ pub(crate) struct RemoteTile {
     pub(crate) muted: bool,
     /// Whether the participant's camera is off in a session with video.
     pub(crate) camera_off: bool,
+    /// Whether the participant is the active speaker of a session in which several may speak.
+    pub(crate) is_active_speaker: bool,
     /// The participant's state.
     pub(crate) state: ParticipantState,
     /// The state as text. Empty if all is well.
@@ -83,6 +85,7 @@ impl RemoteTile {
     pub(crate) fn label(&self) -> String {
         let kind_name = labels::kind(self.kind);
         match self.state_label.as_str() {
+            "" if self.is_active_speaker => format!("{} in {kind_name}, speaking", self.name),
             "" => format!("{} in {kind_name}", self.name),
             state => format!("{} in {kind_name}: {state}", self.name),
         }
@@ -131,10 +134,16 @@ fn remote_tile(
         has_video: video && participant.sends[source] && !is_left_out(participant, Media::Video),
         muted: audio && (!participant.sends.microphone || is_left_out(participant, Media::Audio)),
         camera_off: video && (!participant.sends.camera || is_left_out(participant, Media::Video)),
+        is_active_speaker: !one_way && is_active_speaker(session, participant),
         state: participant.state,
         state_label: labels::participant_state(participant, now),
         large: one_way && video,
     })
+}
+
+fn is_active_speaker(session: &SessionStatus, participant: &ParticipantStatus) -> bool {
+    let speaker = session.active_speaker.as_ref().and_then(ActiveSpeaker::participant);
+    speaker == Some(&participant.participant)
 }
 
 /// Whether the medium flows in neither direction, because the participant's program does not

@@ -126,6 +126,7 @@ mod tests {
             enabled: Enabled::default(),
             sending: PerSource::NONE,
             participants: ParticipantList::default(),
+            active_speaker: None,
             locked: false,
             removed: vec![],
         }

@@ -29,6 +29,8 @@ pub(crate) struct Tile<'a> {
     pub(crate) name: &'a str,
     /// The colour and icon of the session.
     pub(crate) session_mark: Option<(Color32, Icon)>,
+    /// Whether it is that of the active speaker.
+    pub(crate) is_active_speaker: bool,
     /// Whether video is expected.
     pub(crate) has_video: bool,
     /// Whether the video is mirrored.
@@ -79,18 +81,22 @@ impl Tile<'_> {
             self.draw_note(&painter, rect, note);
         }
         self.draw_caption(&painter, (rect, is_frozen), feeds.loudness(self.level()));
-        let is_speaking = !self.muted && feeds.is_speaking(self.level(), now);
-        let ring = if response.has_focus() {
-            Stroke::new(2.0, palette.accent)
-        } else if is_speaking {
-            Stroke::new(3.0, self.session_mark.map_or(palette.accent, |(colour, _)| colour))
-        } else {
-            Stroke::new(1.0, palette.line)
-        };
+        let ring = self.ring(&palette, response.has_focus(), feeds.is_speaking(self.level(), now));
         painter.rect_stroke(rect, CORNER, ring, StrokeKind::Inside);
         match &self.poor {
             Some(sentence) => bidi::hover_text(response, sentence),
             None => response,
+        }
+    }
+
+    /// The border: widest around the active speaker, so that it is found among others who are heard.
+    fn ring(&self, palette: &Palette, has_focus: bool, is_heard: bool) -> Stroke {
+        let colour = self.session_mark.map_or(palette.accent, |(colour, _)| colour);
+        match (has_focus, self.is_active_speaker, is_heard && !self.muted) {
+            (true, ..) => Stroke::new(2.0, palette.accent),
+            (false, true, _) => Stroke::new(5.0, colour),
+            (false, false, true) => Stroke::new(3.0, colour),
+            (false, false, false) => Stroke::new(1.0, palette.line),
         }
     }
 

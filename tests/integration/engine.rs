@@ -16,7 +16,7 @@ use crate::rig::{
 };
 use quintet::{
     engine::{Decode, EngineOptions, SourceSpec, SpeakerSpec, TrackRef},
-    model::{Command, DeviceState, MuteSwitch, PerSource, Size, Source},
+    model::{ActiveSpeaker, Command, DeviceState, MuteSwitch, PerSource, Size, Source},
 };
 
 const CONFERENCE: &str = "av-conference";
@@ -103,6 +103,23 @@ async fn a_muted_microphone_is_closed_and_reopens_on_the_same_connection() {
     assert_eq!(ben.participant("audio-conference", "Olga").unwrap().peer, Some(peer));
     let stats = olga.handle.stats().await.unwrap();
     assert_eq!((stats.captures.audio, stats.encoders.audio), (2, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_speaks_is_shown_at_both_ends_until_it_is_muted() {
+    let olga = start_olga();
+    let link = olga.open(&["audio-conference"]).await.remove(0);
+    let ben = Client::start(options("Ben"));
+    ben.join(&link, "Olga").await;
+    let who = ben.participant("audio-conference", "Olga").unwrap().participant;
+    let speaker = |client: &Client| client.status("audio-conference").active_speaker;
+    let is_olga = Some(ActiveSpeaker::Participant(who));
+    wait_until("Ben sees Olga speak", || speaker(&ben) == is_olga).await;
+    wait_until("Olga sees herself speak", || speaker(&olga) == Some(ActiveSpeaker::Own)).await;
+    olga.set_enabled(None, MuteSwitch::MICROPHONE, false);
+    for client in [&ben, &olga] {
+        wait_until("nobody speaks", || speaker(client).is_none()).await;
+    }
 }
 
 /// Returns the level of Olga's 440 Hz in the recordings of the guests of her three sessions. In the

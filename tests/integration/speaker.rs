@@ -94,7 +94,8 @@ fn child_plays_a_tone_until_it_is_killed() {
         let payload = encoder.encode_vec_float(&tone, 1275).unwrap().into();
         let (sequence, timestamp) = (n as u16, (n * 960) as u32);
         let (copies, arrival) = (vec![], now());
-        let packet = RtpPacket { sequence, timestamp, marker: false, payload, copies, arrival };
+        let packet =
+            RtpPacket { sequence, timestamp, marker: false, payload, copies, level: None, arrival };
         packets.try_send(packet).ok();
         if n % 50 == 49 {
             append_note(&notes, &format!("measured {:.0}", tap.tone_hz().unwrap_or(0.0)));

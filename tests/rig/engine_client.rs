@@ -115,6 +115,7 @@ impl Client {
                 enabled: quintet::model::Enabled::default(),
                 sending: quintet::model::PerSource::NONE,
                 participants: quintet::model::ParticipantList::default(),
+                active_speaker: None,
                 locked: false,
                 removed: vec![],
             }

@@ -91,6 +91,7 @@ impl World {
             | Event::Joined { .. }
             | Event::LeftOut { .. }
             | Event::MicrophoneSilent
+            | Event::ActiveSpeaker { .. }
             | Event::SpeakingWhileMuted
             | Event::Renamed { .. }
             | Event::Access { .. }

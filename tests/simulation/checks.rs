@@ -111,6 +111,7 @@ pub(crate) fn may_close(cause: Option<&Input>) -> bool {
             | Input::MicrophoneActivity(_)
             | Input::SourcesAvailable(_)
             | Input::Preview(_)
+            | Input::ActiveSpeaker(..)
             | Input::Shown(..),
         )
         | None => false,

@@ -155,6 +155,7 @@ impl Shim {
             | Input::MicrophoneActivity(_)
             | Input::SourcesAvailable(_)
             | Input::Preview(_)
+            | Input::ActiveSpeaker(..)
             | Input::Shown(..) => is_heard.then_some(input),
         }
     }

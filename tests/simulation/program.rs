@@ -442,6 +442,7 @@ impl World {
             | Event::FirstFrame { .. }
             | Event::LeftOut { .. }
             | Event::MicrophoneSilent
+            | Event::ActiveSpeaker { .. }
             | Event::SpeakingWhileMuted
             | Event::MessageReceived { .. }
             | Event::MessageSent { .. }

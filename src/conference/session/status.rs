@@ -101,6 +101,7 @@ impl Session {
             limit,
             state: self.state(),
             enabled: self.enabled,
+            active_speaker: self.speaker().cloned(),
             sending,
             participants,
             locked,

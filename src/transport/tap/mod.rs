@@ -33,6 +33,7 @@ use self::{
     sender_reports::SenderReportRewriter,
 };
 use super::{
+    audio_level::LevelExtension,
     congestion::{BandwidthControl, CongestionController, Departure, wire_bytes},
     redundancy::PeerRedundancy,
     retransmission::Retransmitter,
@@ -90,6 +91,8 @@ pub(super) struct LocalStream {
     pub(super) keyframes: KeyframeRequest,
     /// How much redundancy its packets have; video has none.
     pub(super) redundancy: Arc<PeerRedundancy>,
+    /// Which header extension has the level of its packets; none for video.
+    pub(super) level: Arc<LevelExtension>,
 }
 
 impl LocalStream {
@@ -103,8 +106,9 @@ impl LocalStream {
     pub(super) fn new(ssrc: u32, media: Media) -> Self {
         let is_video = media == Media::Video;
         let clock = SendClock::new(if is_video { VIDEO_CLOCK_RATE } else { AUDIO_RATE });
-        let (keyframes, redundancy) = (KeyframeRequest::default(), Arc::default());
-        Self { ssrc, is_video, clock, keyframes, redundancy }
+        let (keyframes, redundancy, level) =
+            (KeyframeRequest::default(), Arc::default(), Arc::default());
+        Self { ssrc, is_video, clock, keyframes, redundancy, level }
     }
 }
 

@@ -98,6 +98,7 @@ impl Chats {
             | Event::FirstFrame { .. }
             | Event::LeftOut { .. }
             | Event::MicrophoneSilent
+            | Event::ActiveSpeaker { .. }
             | Event::SpeakingWhileMuted
             | Event::Failed(_)
             | Event::Ended { .. } => return,

@@ -1,5 +1,6 @@
 //! Real connections over real sockets in one process.
 
+mod audio_level;
 mod browser;
 mod canary;
 mod candidates;

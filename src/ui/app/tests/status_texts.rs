@@ -4,7 +4,10 @@
 use super::*;
 use crate::{
     devices::Device,
-    model::{Enabled, HubEndpoint, HubOwner, PerSource, Processing, Source, VoiceProcessing},
+    model::{
+        ActiveSpeaker, Enabled, HubEndpoint, HubOwner, PerSource, Processing, Source,
+        VoiceProcessing,
+    },
     ui::devices::device_kinds,
 };
 
@@ -46,6 +49,19 @@ fn a_card_warns_if_a_local_hub_is_not_the_users_own() {
             window(LARGE, snapshot_of(vec![SessionStatus { hub: Some(place(owner)), ..one }]));
         let is_shown = window.query_by_label(text).is_some();
         assert_eq!(is_shown, owner == HubOwner::Unproven, "{text}");
+    }
+}
+
+#[test]
+fn the_tile_of_who_speaks_says_so_where_several_may_speak() {
+    for (kind, shows) in [(SessionKind::FIVE[0], true), (SessionKind::FIVE[1], false)] {
+        let mut one = session_status("a", kind, Role::Guest, 2);
+        let who = one.participants.get(0).unwrap().participant.clone();
+        let name = one.participants.get(0).unwrap().name.clone();
+        one.active_speaker = Some(ActiveSpeaker::Participant(who));
+        let window = window(LARGE, snapshot_of(vec![one]));
+        let label = format!("{name} in {}, speaking", labels::kind(kind));
+        assert_eq!(window.query_by_label(&label).is_some(), shows, "{label}");
     }
 }
 
