@@ -76,7 +76,7 @@ impl OpusEncoder {
     }
 
     /// Prepares in-band FEC for this packet loss in percent.
-    pub(super) fn set_expected_loss(&mut self, percent: u8) {
+    pub fn set_expected_loss(&mut self, percent: u8) {
         if let Err(error) = self.encoder.set_packet_loss_perc(percent.into()) {
             tracing::warn!(%error, "expected packet loss not set");
         }

@@ -5,7 +5,7 @@ use tracing::Span;
 use super::{local_media::LocalMedia, video_layers::VideoViewer};
 use crate::{
     conference::HubRef,
-    model::{Layer, Media, PeerId, PerSource, ShownSize, Source},
+    model::{Bitrate, Layer, Media, PeerId, PerSource, ShownSize, Source},
     transport::{Connection, SourceMedia},
 };
 
@@ -59,13 +59,14 @@ impl ActivePeer {
 
     /// What the layers of a video need of this connection.
     fn viewer(&self, source: Source, limit: Layer) -> Option<VideoViewer> {
+        let audio_rate: Box<dyn Fn() -> Bitrate + Send> = Box::new(self.connection.audio_rate());
         Some(VideoViewer {
             slot: self.connection.video_slot(source)?,
             limit,
             shown: self.shown_there[source],
             estimates: Some(self.connection.estimates()),
             set_desired: Some(Box::new(self.connection.desired_rate())),
-            sends_audio: self.layers.microphone.is_some(),
+            audio_rate: self.layers.microphone.map(|_| audio_rate),
         })
     }
 }

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    bandwidth::{AUDIO_WIRE_RATE, Allocation, Estimate, LayerAllocator, ViewerState, video_share},
+    bandwidth::{Allocation, Estimate, LayerAllocator, ViewerState, video_share},
     encode::{VideoEncoder, VideoSettings},
     media::{EncodedVideo, Fanout, MAX_LAG, SubscriptionSlot, now},
     model::{
@@ -55,14 +55,14 @@ pub(super) struct VideoViewer {
     pub(super) estimates: Option<watch::Receiver<Estimate>>,
     /// Takes the rate on the wire that the connection could use at most.
     pub(super) set_desired: Option<Box<dyn Fn(Bitrate) + Send>>,
-    /// Whether audio is sent beside it.
-    pub(super) sends_audio: bool,
+    /// Tells the rate on the wire of the audio that is sent beside it; `None` while none is.
+    pub(super) audio_rate: Option<Box<dyn Fn() -> Bitrate + Send>>,
 }
 
 impl VideoViewer {
     /// The rate on the wire of the audio beside it.
     fn audio(&self) -> Bitrate {
-        if self.sends_audio { AUDIO_WIRE_RATE } else { Bitrate::default() }
+        self.audio_rate.as_ref().map_or_else(Bitrate::default, |rate| rate())
     }
 
     /// What a source of that size may send to it.

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::OnceLock, time::Duration};
 
 use bytes::Bytes;
 
-use super::{AudioLevel, BLOCK_SAMPLES, Keyframe};
+use super::{AudioLevel, BLOCK_SAMPLES, Keyframe, has_fec};
 use crate::model::MediaTime;
 
 /// One Opus packet (RFC 6716), 20 ms long.
@@ -20,10 +20,11 @@ pub struct EncodedAudio {
     pub data: Bytes,
     /// The level of what is in it; `None` if it was not measured.
     pub level: Option<AudioLevel>,
-    /// The packets two and four before this one, if there were any.
-    copies: [Option<AudioCopy>; 2],
-    /// The packet with one copy and with two, each with the payload type that it was packed for.
-    packed: [OnceLock<(u8, Bytes)>; 2],
+    /// The packet before this one, if this one has no in-band FEC of it, and the packets two and four
+    /// before.
+    copies: [Option<AudioCopy>; 3],
+    /// The packet packed for each level, each with the payload type that it was packed for.
+    packed: [OnceLock<(u8, Bytes)>; 3],
 }
 
 /// An earlier packet that is sent again beside a later one.
@@ -35,21 +36,27 @@ pub struct AudioCopy {
     pub data: Bytes,
 }
 
-/// How many copies of earlier packets a packet has.
+/// Which copies of earlier packets a packet has.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
 pub enum Redundancy {
     /// None.
     #[default]
     None,
-    /// The packet two before.
+    /// The packet before, where in-band FEC is missing: Opus makes it of voices only.
+    Fill,
+    /// The same, and the packet two before.
     One,
-    /// The packets two and four before.
+    /// The same, and the packet four before.
     Two,
 }
 
 /// How many packets before a packet the copies in it are. The copy of packet n has the in-band FEC of
 /// packet n - 1 in it, so each packet can be had from four others.
-const DISTANCES: [usize; 2] = [2, 4];
+const DISTANCES: [usize; 3] = [1, 2, 4];
+
+/// A packet up to this length is a silent one, of which no copy is worth its header: discontinuous
+/// transmission ends with such packets (RFC 7587, section 3.1.3).
+const SILENT_BYTES: usize = 2;
 
 /// The length of a packet of audio in samples: 20 ms.
 pub const AUDIO_PACKET_SAMPLES: u64 = 2 * BLOCK_SAMPLES as u64;
@@ -64,7 +71,8 @@ const SILENT_PACKET: &[u8] = &[31 << 3, 0xff, 0xfe];
 impl EncodedAudio {
     /// A packet without copies of earlier ones; [`RecentAudio`] adds them.
     pub fn new(time: MediaTime, sample: u64, data: Bytes) -> Self {
-        Self { time, sample, data, level: None, copies: [None, None], packed: Default::default() }
+        let copies = [const { None }; 3];
+        Self { time, sample, data, level: None, copies, packed: Default::default() }
     }
 
     /// A packet of silence that follows this one.
@@ -75,7 +83,7 @@ impl EncodedAudio {
     }
 
     /// The packet with copies of earlier ones, packed by `pack` for this payload type. The first
-    /// caller packs it, all others share the result.
+    /// caller packs it, all others share the result. Returns `None` if there is no copy at that level.
     ///
     /// The copies are of what was captured, also where it was not sent: a sender asks only for
     /// copies of what it has sent before.
@@ -87,6 +95,7 @@ impl EncodedAudio {
     ) -> Option<Bytes> {
         let count = redundancy as usize;
         let shared = &self.packed[count.checked_sub(1)?];
+        self.copies[..count].iter().any(Option::is_some).then_some(())?;
         // Oldest first.
         let copies: Vec<_> = self.copies[..count].iter().rev().flatten().collect();
         let pack = || (payload_type, pack(&self.data, self.sample, &copies, payload_type));
@@ -105,15 +114,16 @@ impl Keyframe for EncodedAudio {
 
 impl Redundancy {
     /// All levels.
-    pub const ALL: [Self; 3] = [Self::None, Self::One, Self::Two];
+    pub const ALL: [Self; 4] = [Self::None, Self::Fill, Self::One, Self::Two];
 
     /// The highest level up to this one that has no copy older than the newest `sent` packets.
     #[must_use]
     pub const fn within(self, sent: usize) -> Self {
         match self {
-            Self::Two if sent >= DISTANCES[1] => Self::Two,
-            Self::One | Self::Two if sent >= DISTANCES[0] => Self::One,
-            Self::None | Self::One | Self::Two => Self::None,
+            Self::Two if sent >= DISTANCES[2] => Self::Two,
+            Self::One | Self::Two if sent >= DISTANCES[1] => Self::One,
+            Self::Fill | Self::One | Self::Two if sent >= DISTANCES[0] => Self::Fill,
+            Self::None | Self::Fill | Self::One | Self::Two => Self::None,
         }
     }
 }
@@ -128,11 +138,13 @@ impl RecentAudio {
     /// Returns the next packet, with copies of earlier ones.
     pub fn next_packet(&mut self, time: MediaTime, sample: u64, data: Bytes) -> EncodedAudio {
         let at = |distance: usize| {
-            self.packets.len().checked_sub(distance).map(|index| self.packets[index].clone())
+            let index = self.packets.len().checked_sub(distance)?;
+            let copy = self.packets.get(index).filter(|copy| copy.data.len() > SILENT_BYTES);
+            copy.filter(|_| distance > 1 || !has_fec(&data)).cloned()
         };
         let copies = DISTANCES.map(at);
         self.packets.push_back(AudioCopy { sample, data: data.clone() });
-        if self.packets.len() > DISTANCES[1] {
+        if self.packets.len() > DISTANCES[2] {
             self.packets.pop_front();
         }
         EncodedAudio { copies, ..EncodedAudio::new(time, sample, data) }
@@ -145,36 +157,67 @@ mod tests {
 
     use super::*;
 
+    /// A packet of three bytes that has no in-band FEC, or has it: a SILK frame of 20 ms with its flag.
+    fn data(n: u8, has_fec: bool) -> Bytes {
+        vec![if has_fec { 9 << 3 } else { 31 << 3 }, 0x40, n].into()
+    }
+
+    /// The numbers of the copies, the packet's own, and before them the payload type.
+    fn pack(newest: &Bytes, _: u64, copies: &[&AudioCopy], payload_type: u8) -> Bytes {
+        let copies = copies.iter().map(|copy| copy.data[2]);
+        [payload_type].into_iter().chain(copies).chain([newest[2]]).collect()
+    }
+
     #[test]
-    fn packets_are_packed_once_for_each_level_with_copies_at_both_distances() {
+    fn packets_are_packed_once_for_each_level_with_copies_at_all_distances() {
         let (mut recent, time) = (RecentAudio::default(), MediaTime::default());
         let packets: Vec<_> = (0..6_u8)
-            .map(|n| recent.next_packet(time, u64::from(n) * 960, vec![n].into()))
+            .map(|n| recent.next_packet(time, u64::from(n) * 960, data(n, false)))
             .collect();
         let calls = Cell::new(0);
-        let pack = |newest: &Bytes, _: u64, copies: &[&AudioCopy], payload_type: u8| {
+        let counted = |newest: &Bytes, sample, copies: &[&AudioCopy], payload_type| {
             calls.set(calls.get() + 1);
-            let copies = copies.iter().flat_map(|copy| copy.data.to_vec());
-            [payload_type].into_iter().chain(copies).chain(newest.to_vec()).collect()
+            pack(newest, sample, copies, payload_type)
         };
-        let packed = |n: usize, level, payload_type| packets[n].packed(level, payload_type, pack);
+        let packed =
+            |n: usize, level, payload_type| packets[n].packed(level, payload_type, counted);
         assert_eq!(packed(5, Redundancy::None, 111), None);
         for _ in 0..2 {
-            assert_eq!(packed(5, Redundancy::One, 111).unwrap(), [111, 3, 5].as_slice());
-            assert_eq!(packed(5, Redundancy::Two, 111).unwrap(), [111, 1, 3, 5].as_slice());
+            assert_eq!(packed(5, Redundancy::Fill, 111).unwrap(), [111, 4, 5].as_slice());
+            assert_eq!(packed(5, Redundancy::One, 111).unwrap(), [111, 3, 4, 5].as_slice());
+            assert_eq!(packed(5, Redundancy::Two, 111).unwrap(), [111, 1, 3, 4, 5].as_slice());
         }
-        assert_eq!(calls.get(), 2);
-        assert_eq!(packed(5, Redundancy::One, 96).unwrap(), [96, 3, 5].as_slice());
-        assert_eq!(packed(3, Redundancy::Two, 111).unwrap(), [111, 1, 3].as_slice());
-        assert_eq!(packed(0, Redundancy::Two, 111).unwrap(), [111, 0].as_slice());
+        assert_eq!(calls.get(), 3);
+        assert_eq!(packed(5, Redundancy::One, 96).unwrap(), [96, 3, 4, 5].as_slice());
+        assert_eq!(packed(3, Redundancy::Two, 111).unwrap(), [111, 1, 2, 3].as_slice());
+        assert_eq!(packed(0, Redundancy::Two, 111), None, "it is sent as it is");
+    }
+
+    #[test]
+    fn in_band_fec_replaces_the_copy_of_the_packet_before_and_silence_has_none() {
+        let (mut recent, time) = (RecentAudio::default(), MediaTime::default());
+        let mut next = |data| recent.next_packet(time, 0, data);
+        let packed = |packet: &EncodedAudio, level| packet.packed(level, 111, pack);
+        assert!(has_fec(&data(0, true)) && !has_fec(&data(0, false)));
+        next(data(0, false));
+        let with_fec = next(data(1, true));
+        assert_eq!(packed(&with_fec, Redundancy::Fill), None);
+        let with_fec = next(data(2, true));
+        assert_eq!(packed(&with_fec, Redundancy::Fill), None);
+        assert_eq!(packed(&with_fec, Redundancy::One).unwrap(), [111, 0, 2].as_slice());
+        next(vec![31 << 3, 0].into());
+        let after_silence = next(data(4, false));
+        assert_eq!(packed(&after_silence, Redundancy::Fill), None);
+        assert_eq!(packed(&after_silence, Redundancy::One).unwrap(), [111, 2, 4].as_slice());
     }
 
     #[test]
     fn copies_are_only_of_what_was_sent() {
         let within = |level: Redundancy| [0, 1, 2, 3, 4].map(|sent| level.within(sent));
-        use Redundancy::{None, One, Two};
-        assert_eq!(within(Two), [None, None, One, One, Two]);
-        assert_eq!(within(One), [None, None, One, One, One]);
+        use Redundancy::{Fill, None, One, Two};
+        assert_eq!(within(Two), [None, Fill, One, One, Two]);
+        assert_eq!(within(One), [None, Fill, One, One, One]);
+        assert_eq!(within(Fill), [None, Fill, Fill, Fill, Fill]);
         assert_eq!(within(None), [None; 5]);
     }
 }

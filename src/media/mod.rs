@@ -14,6 +14,7 @@ mod far_end;
 mod frame;
 mod meter;
 mod notifier;
+mod opus_packet;
 mod received;
 mod rtp;
 mod slot;
@@ -34,6 +35,7 @@ pub use far_end::{FarEnd, FarEndReader};
 pub use frame::{AUDIO_RATE, AudioBlock, BLOCK_SAMPLES, FramePool, VideoFrame};
 pub use meter::{Meter, SILENCE_DBFS};
 pub use notifier::Notifier;
+pub use opus_packet::has_fec;
 pub use received::{AccessUnit, AudioPacket};
 pub use rtp::{
     IncomingTrack, KeyframeRequest, RedundantPayload, RoundTripTime, RtpPacket, SenderReport,

@@ -4,12 +4,13 @@ use std::{collections::VecDeque, time::Duration};
 
 use super::{
     audio_receive_stats::AudioReceiveStats,
+    concealment::{Cause, Concealment, ConcealmentCauses},
     jitter::{AudioJitterBuffer, Pull},
     receive_stats::JitterBufferDelay,
 };
 use crate::{
     audio::{Fade, STRETCH_WINDOW, is_quiet, lengthen, shorten},
-    media::{AUDIO_RATE, BLOCK_SAMPLES, RtpPacket},
+    media::{AUDIO_RATE, BLOCK_SAMPLES, RtpPacket, has_fec},
     model::MediaTime,
 };
 
@@ -55,13 +56,13 @@ enum State {
 const MAX_PACKET_SAMPLES: usize = 5760;
 
 /// Samples of the usual packet: 20 ms.
-const TYPICAL_PACKET_SAMPLES: usize = 960;
+pub(super) const TYPICAL_PACKET_SAMPLES: usize = 960;
 
 /// Samples that are concealed at full gain. Longer extrapolation no longer resembles the signal.
-const CONCEAL_FULL_GAIN_SAMPLES: usize = AUDIO_RATE as usize * 80 / 1000;
+pub(super) const CONCEAL_FULL_GAIN_SAMPLES: usize = AUDIO_RATE as usize * 80 / 1000;
 
 /// Samples over which concealment then fades out.
-const CONCEAL_FADE_OUT_SAMPLES: usize = AUDIO_RATE as usize * 40 / 1000;
+pub(super) const CONCEAL_FADE_OUT_SAMPLES: usize = AUDIO_RATE as usize * 40 / 1000;
 
 /// Samples over which audio fades out when its sender pauses.
 const PAUSE_FADE_OUT_SAMPLES: usize = AUDIO_RATE as usize * 10 / 1000;
@@ -150,7 +151,7 @@ impl AudioReceiver {
         AudioReceiveStats {
             packets: self.jitter.received(),
             lost: self.jitter.lost(),
-            concealed_samples: self.concealment.samples,
+            concealed_samples: self.concealment.samples(),
             total_samples: self.total_samples,
             jitter_delay: self.jitter_delay,
             level_dbfs,
@@ -159,7 +160,13 @@ impl AudioReceiver {
 
     /// Packets received and lost, and samples of 48 kHz concealed and played.
     pub const fn counts(&self) -> (u64, u64, u64, u64) {
-        (self.jitter.received(), self.jitter.lost(), self.concealment.samples, self.total_samples)
+        let concealed = self.concealment.samples();
+        (self.jitter.received(), self.jitter.lost(), concealed, self.total_samples)
+    }
+
+    /// Samples of 48 kHz concealed so far, by their cause.
+    pub const fn concealment_causes(&self) -> ConcealmentCauses {
+        self.concealment.causes()
     }
 
     /// Whether audio is being played.
@@ -196,7 +203,7 @@ impl AudioReceiver {
                         self.is_last_silent = end.iter().all(|x| x.abs() < SILENT_PEAK);
                         self.pending.extend(&self.scratch[..samples]);
                     }
-                    None => self.conceal(self.packet_samples),
+                    None => self.conceal(self.packet_samples, Cause::Undecodable),
                 }
             }
             Pull::Fec { next, samples } => {
@@ -213,19 +220,17 @@ impl AudioReceiver {
                     }
                     None => {
                         self.jitter.on_made_up();
-                        self.conceal(samples);
+                        self.conceal(samples, Cause::NoFec);
                     }
                 }
             }
-            Pull::Conceal(samples) => self.conceal(samples),
+            Pull::Conceal(samples) => self.conceal(samples, Cause::LongGap),
             Pull::Empty => {
-                let concealed = self.concealment.samples;
-                self.conceal(BLOCK_SAMPLES);
-                if self.is_muted || self.is_last_silent {
-                    // The sender pauses: nothing is missing.
-                    self.is_pausing = true;
-                    self.concealment.samples = concealed;
-                }
+                // The sender may pause: then nothing is missing.
+                let pauses = self.is_muted || self.is_last_silent;
+                self.is_pausing |= pauses;
+                let cause = if pauses { Cause::Pause } else { Cause::Empty };
+                self.conceal(BLOCK_SAMPLES, cause);
                 self.jitter.on_underrun(BLOCK_SAMPLES);
             }
         }
@@ -245,7 +250,7 @@ impl AudioReceiver {
     }
 
     /// Conceals this many samples with Opus's packet loss concealment.
-    fn conceal(&mut self, samples: usize) {
+    fn conceal(&mut self, samples: usize, cause: Cause) {
         // Opus conceals only multiples of its shortest frame.
         let span = samples.next_multiple_of(MIN_FRAME_SAMPLES).min(MAX_PACKET_SAMPLES);
         self.scratch[..span].fill(0.0);
@@ -257,7 +262,7 @@ impl AudioReceiver {
         let samples = samples.min(span);
         self.pending.extend(&self.scratch[..samples]);
         self.concealed_run += samples;
-        self.concealment.samples += samples as u64;
+        self.concealment.add(samples as u64, cause);
     }
 
     /// Shortens or lengthens the audio if the delay stays above or below its target; in a pause it
@@ -294,47 +299,6 @@ impl AudioReceiver {
 
 /// Samples of the shortest Opus frame: 2.5 ms.
 const MIN_FRAME_SAMPLES: usize = 120;
-
-/// Whether the packet contains FEC data of the previous packet (RFC 6716, section 4.2.4: the LBRR
-/// flag of the first frame, after the voice activity flag of each 20 ms).
-fn has_fec(packet: &[u8]) -> bool {
-    const CELT_ONLY: u8 = 16;
-    if packet.first().is_none_or(|toc| toc >> 3 >= CELT_ONLY) {
-        return false;
-    }
-    let (Ok(parsed), Ok(span)) =
-        (opus::packet::parse(packet), opus::packet::get_samples_per_frame(packet, AUDIO_RATE))
-    else {
-        return false;
-    };
-    let frames = (span / TYPICAL_PACKET_SAMPLES).clamp(1, 3);
-    let first = parsed.frames.first().and_then(|frame| frame.first());
-    first.is_some_and(|flags| flags >> (7 - frames) & 1 == 1)
-}
-
-/// Counts concealed samples. A pause of the sender is not counted. The sequence numbers distinguish
-/// it from a loss, but only when the stream continues.
-#[derive(Debug, Default)]
-struct Concealment {
-    samples: u64,
-    lost_at_stop: u64,
-}
-
-impl Concealment {
-    fn on_stop(&mut self, lost: u64) {
-        self.lost_at_stop = lost;
-    }
-
-    fn on_resume(&mut self, lost: u64) {
-        // The first of the lost packets were concealed, and counted, before the stop.
-        let concealed =
-            (CONCEAL_FULL_GAIN_SAMPLES + CONCEAL_FADE_OUT_SAMPLES) / TYPICAL_PACKET_SAMPLES;
-        let silent = lost.saturating_sub(self.lost_at_stop).saturating_sub(concealed as u64);
-        if self.samples > 0 {
-            self.samples += silent * TYPICAL_PACKET_SAMPLES as u64;
-        }
-    }
-}
 
 /// Detects a lasting deviation of the delay from its target and ignores short ones.
 #[derive(Debug, Default)]

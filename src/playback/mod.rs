@@ -3,6 +3,7 @@
 mod audio_receive_stats;
 mod audio_receiver;
 mod audio_track;
+mod concealment;
 mod decode_pool;
 mod device_error;
 mod device_output;
@@ -30,6 +31,7 @@ mod wav;
 
 pub use audio_receiver::AudioReceiver;
 pub use audio_track::{AudioTrack, ToldLevel};
+pub use concealment::ConcealmentCauses;
 pub use decode_pool::DecodePool;
 pub use output::preflight_speaker;
 pub use speaker::{ClosingSpeaker, Speaker, Voice, speakers};

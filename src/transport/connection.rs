@@ -231,6 +231,13 @@ impl Connection {
         self.bandwidth.set_desired(rate);
     }
 
+    /// Returns a function that tells the rate on the wire that audio needs while it is sent, with the
+    /// copies of earlier packets in it.
+    pub fn audio_rate(&self) -> impl Fn() -> Bitrate + Send + use<> {
+        let bandwidth = Arc::clone(&self.bandwidth);
+        move || bandwidth.audio_rate()
+    }
+
     /// Returns a function that does what [`Self::set_desired_rate`] does, for a task without this
     /// handle.
     pub fn desired_rate(&self) -> impl Fn(Bitrate) + Send + use<> {

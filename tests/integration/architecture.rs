@@ -78,6 +78,7 @@ const PURE_PATHS: &[&str] = &[
     "signalling/rooms",
     "wording",
     "playback/jitter",
+    "playback/concealment.rs",
     "playback/playout_clock.rs",
     "playback/h264_depacketizer.rs",
     "playback/sps.rs",

@@ -53,7 +53,7 @@ impl Rig {
             shown: self.shown,
             estimates,
             set_desired: None,
-            sends_audio: false,
+            audio_rate: None,
         };
         self.layers.set_viewer(PeerId(peer), Some(viewer));
     }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::{
     Unwrapper,
+    repair_span::RepairSpan,
     sequence::{SequenceStatus, SequenceTracker},
     target::DelayMemory,
 };
@@ -37,6 +38,8 @@ pub(crate) struct AudioJitterBuffer {
     underrun_samples: i64,
     /// What delays were needed earlier.
     memory: DelayMemory,
+    /// How long after a lost packet what repairs it comes.
+    repair: RepairSpan,
     /// The maximum target delay at present, and for how many blocks another one is wanted.
     max_target: Duration,
     blocks_at_other_max: u32,
@@ -57,6 +60,8 @@ struct Held {
     stamp: i64,
     arrival: MediaTime,
     payload: Bytes,
+    /// Whether it came beside a later packet, because this one is lost.
+    is_copy: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -123,6 +128,7 @@ impl AudioJitterBuffer {
             next: None,
             underrun_samples: 0,
             memory: DelayMemory::new(),
+            repair: RepairSpan::default(),
             max_target: Self::MAX_TARGET_DELAY,
             blocks_at_other_max: 0,
             floor: Duration::ZERO,
@@ -149,6 +155,7 @@ impl AudioJitterBuffer {
                 self.next = None;
             }
         }
+        self.repair.on_arrival(number);
         if packet.payload.is_empty() {
             return self.record_padding(number);
         }
@@ -158,6 +165,9 @@ impl AudioJitterBuffer {
         self.memory.record(delay, packet.arrival, is_reordered);
         if packet.payload.len() > Self::MAX_PACKET_BYTES {
             return;
+        }
+        if let Some(distance) = packet.copies.iter().map(|copy| copy.offset).max() {
+            self.repair.on_copies(distance.into(), self.packet_samples);
         }
         for copy in &packet.copies {
             self.push_copy(copy, (number, stamp), packet.arrival);
@@ -169,7 +179,7 @@ impl AudioJitterBuffer {
             self.memory.on_late(delay + Self::BLOCK, packet.arrival);
         }
         let (arrival, payload) = (packet.arrival, packet.payload.clone());
-        self.hold(number, Held { stamp, arrival, payload });
+        self.hold(number, Held { stamp, arrival, payload, is_copy: false });
     }
 
     /// Adds a copy of an earlier packet, which came with the packet of this number and timestamp,
@@ -202,7 +212,8 @@ impl AudioJitterBuffer {
         if !self.held.contains_key(&(number + 1)) {
             self.on_late_copy(stamp, arrival);
         }
-        self.hold(number, Held { stamp, arrival, payload: copy.payload.clone() });
+        let payload = copy.payload.clone();
+        self.hold(number, Held { stamp, arrival, payload, is_copy: true });
     }
 
     /// A copy of the packet with this timestamp is needed, and arrived at `arrival`.
@@ -247,6 +258,7 @@ impl AudioJitterBuffer {
         // Samples that were concealed before the loss was known belong to the gap.
         let gap = stamp - next.stamp - self.underrun_samples;
         if self.is_loss(next.number..number) && (1..=Self::MAX_GAP).contains(&gap) {
+            self.repair.on_missing(next.number);
             if gap > Self::MAX_FEC_SAMPLES {
                 let lost = (gap - Self::MAX_FEC_SAMPLES).min(Self::MAX_FEC_SAMPLES);
                 self.set_next(next.number, next.stamp + self.underrun_samples + lost);
@@ -257,6 +269,9 @@ impl AudioJitterBuffer {
             return Pull::Fec { next, samples: gap as usize };
         }
         let Some((number, held)) = self.held.pop_first() else { return Pull::Empty };
+        if held.is_copy {
+            self.repair.on_missing(number);
+        }
         self.set_next(number + 1, held.stamp);
         self.pulled_arrival = Some(held.arrival);
         Pull::Packet(held.payload)
@@ -329,7 +344,9 @@ impl AudioJitterBuffer {
 
     /// The target delay relative to the fastest packet.
     pub(crate) fn target_delay(&self) -> Duration {
-        let delay = self.usual_delay().max(self.memory.delay()).max(self.floor);
+        // What repairs a loss may be late, too.
+        let repaired = self.usual_delay() + self.repair.span();
+        let delay = repaired.max(self.memory.delay()).max(self.floor);
         delay.clamp(Self::MIN_TARGET_DELAY, self.max_target)
     }
 
@@ -346,6 +363,7 @@ impl AudioJitterBuffer {
     /// Fades what is remembered of delays by the time of one block.
     pub(crate) fn fade_memory(&mut self) {
         self.memory.fade();
+        self.repair.on_block(self.packet_samples);
         let (usual, max) = (Self::MAX_TARGET_DELAY, Self::LONG_MAX_TARGET_DELAY);
         let wanted = if self.usual_delay() > usual { max } else { usual };
         self.blocks_at_other_max =

@@ -1,6 +1,7 @@
 //! Jitter buffers, which restore the sending order. Pure arithmetic on sequence numbers and times.
 
 mod audio;
+mod repair_span;
 mod sequence;
 mod target;
 mod video;

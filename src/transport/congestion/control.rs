@@ -8,7 +8,7 @@ use std::sync::{
 use tokio::sync::watch;
 
 use crate::{
-    bandwidth::{BandwidthEstimator, Estimate},
+    bandwidth::{AUDIO_WIRE_RATE, BandwidthEstimator, Estimate},
     model::Bitrate,
 };
 
@@ -37,6 +37,8 @@ pub(in crate::transport) struct BandwidthControl {
     /// Bits per second, or [`NO_CEILING`].
     ceiling: AtomicU64,
     may_probe: AtomicBool,
+    /// Bits per second.
+    audio_rate: AtomicU64,
 }
 
 impl BandwidthControl {
@@ -47,6 +49,7 @@ impl BandwidthControl {
             desired: AtomicU64::new(DEFAULT_DESIRED.as_bps()),
             ceiling: AtomicU64::new(NO_CEILING),
             may_probe: AtomicBool::new(true),
+            audio_rate: AtomicU64::new(AUDIO_WIRE_RATE.as_bps()),
         })
     }
 
@@ -63,6 +66,16 @@ impl BandwidthControl {
     /// The newest estimate.
     pub(in crate::transport) fn latest(&self) -> Estimate {
         *self.estimates.borrow()
+    }
+
+    /// The rate on the wire that audio needs, with the copies in it, while it is sent.
+    pub(in crate::transport) fn audio_rate(&self) -> Bitrate {
+        Bitrate::from_bps(self.audio_rate.load(Ordering::Relaxed))
+    }
+
+    /// Sets the rate on the wire that audio needs.
+    pub(super) fn set_audio_rate(&self, rate: Bitrate) {
+        self.audio_rate.store(rate.as_bps(), Ordering::Relaxed);
     }
 
     /// Sets the rate that the connection could use at most, on the wire.

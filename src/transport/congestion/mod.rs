@@ -1,6 +1,8 @@
 //! Congestion control of one connection: numbers what leaves, tells the bandwidth estimator what
 //! the other end reports of it, and publishes the estimate.
 
+mod audio_losses;
+mod audio_rate;
 mod control;
 mod extensions;
 mod feedback;
@@ -22,11 +24,13 @@ use rtc::{
     shared::marshal::MarshalSize,
 };
 
-pub(super) use self::control::BandwidthControl;
 use self::{
+    audio_losses::AudioLossWindow,
+    audio_rate::AudioRate,
     extensions::{ExtensionValues, StreamExtensions},
     feedback::FeedbackReader,
 };
+pub(super) use self::{audio_losses::AudioLosses, control::BandwidthControl};
 use crate::{
     bandwidth::{BandwidthEstimator, ClusterId, PacingRate, PacketKind, ProbeCluster, SentPacket},
     media,
@@ -54,6 +58,8 @@ pub(super) struct CongestionController {
     values: ExtensionValues,
     estimator: BandwidthEstimator,
     feedback: FeedbackReader,
+    audio: AudioLossWindow,
+    audio_rate: AudioRate,
     control: Arc<BandwidthControl>,
     /// A moment on both clocks.
     epoch: (Instant, MediaTime),
@@ -79,6 +85,8 @@ impl CongestionController {
             values: ExtensionValues::default(),
             estimator: control.new_estimator(),
             feedback: FeedbackReader::default(),
+            audio: AudioLossWindow::default(),
+            audio_rate: AudioRate::new(),
             control,
             epoch: (tokio::time::Instant::now().into_std(), media::now()),
         }
@@ -107,6 +115,11 @@ impl CongestionController {
         let ssrc = packet.header.ssrc;
         let is_copy = departure.kind == PacketKind::Retransmission
             && self.streams.iter().any(|stream| stream.ssrc == ssrc);
+        if departure.kind == PacketKind::Audio
+            && let Some(rate) = self.audio_rate.on_sent(wire_bytes(packet), departure.at)
+        {
+            self.control.set_audio_rate(rate);
+        }
         let stream = self.streams.iter().find(|stream| stream.has(ssrc));
         let number = self.next_number;
         let is_numbered = stream.filter(|_| !is_copy).is_some_and(|stream| {
@@ -119,6 +132,9 @@ impl CongestionController {
             return;
         }
         self.next_number += 1;
+        if departure.kind == PacketKind::Audio {
+            self.audio.on_sent(number);
+        }
         self.estimator.on_sent(SentPacket {
             number,
             at: departure.at,
@@ -128,8 +144,13 @@ impl CongestionController {
         });
     }
 
-    /// Handles one received RTCP packet.
-    pub(super) fn on_rtcp(&mut self, packet: &dyn rtcp::Packet, now: Instant) {
+    /// Handles one received RTCP packet. Returns the losses of audio if it tells of them by
+    /// transport-wide feedback.
+    pub(super) fn on_rtcp(
+        &mut self,
+        packet: &dyn rtcp::Packet,
+        now: Instant,
+    ) -> Option<AudioLosses> {
         let (any, now) = (packet.as_any(), self.media_time(now));
         if let Some(feedback) = any.downcast_ref::<TransportLayerCc>() {
             let report = self.feedback.read(feedback, self.next_number, now);
@@ -137,6 +158,7 @@ impl CongestionController {
                 self.estimator.on_feedback(&report);
                 self.publish();
             }
+            return self.audio.on_feedback(&report.packets);
         } else if let Some(limit) = any.downcast_ref::<ReceiverEstimatedMaximumBitrate>() {
             self.estimator.on_remb(Bitrate::from_bps(limit.bitrate as u64), now);
             self.publish();
@@ -145,6 +167,7 @@ impl CongestionController {
         } else if let Some(report) = any.downcast_ref::<SenderReport>() {
             self.on_reception_reports(&report.reports, now);
         }
+        None
     }
 
     fn on_reception_reports(&mut self, reports: &[ReceptionReport], now: MediaTime) {

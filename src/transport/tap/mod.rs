@@ -150,10 +150,13 @@ impl Tap {
         } else {
             self.keyframe_feedback.handle(packet);
         }
-        self.congestion.on_rtcp(packet, now);
+        if let Some(losses) = self.congestion.on_rtcp(packet, now) {
+            self.audio.iter().for_each(|(_, redundancy)| redundancy.on_losses(losses, now));
+        }
     }
 
-    /// Adapts the redundancy of our audio to the losses that the remote peer reports.
+    /// Adapts the redundancy of our audio to the losses in receiver reports, where there is no
+    /// transport-wide feedback.
     fn adapt_redundancy(&self, reports: &[ReceptionReport], now: Instant) {
         for (ssrc, redundancy) in &self.audio {
             for report in reports.iter().filter(|report| report.ssrc == *ssrc) {

@@ -11,7 +11,7 @@ use quintet::{
         Subscription, Tee, TeeGuard, VideoFrame,
     },
     model::{Direction, MediaTime},
-    playback::{AudioReceiver, AudioTrack, DecodePool, VideoPlayer, VideoTrack},
+    playback::{AudioReceiver, AudioTrack, ConcealmentCauses, DecodePool, VideoPlayer, VideoTrack},
     transport::Impairment,
 };
 use tokio::{
@@ -21,7 +21,7 @@ use tokio::{
     time::{Instant, interval_at},
 };
 
-use super::sender::{self, Media};
+use super::sender::{self, Media, Sound};
 use crate::transport::{
     pair::{Pair, audio_video},
     stats::outbound,
@@ -48,6 +48,7 @@ const CONNECTING: Impairment = Impairment { delay: Duration::from_millis(3), ..I
 pub(crate) struct Call {
     pair: Pair,
     media: watch::Sender<Media>,
+    sound: watch::Sender<Sound>,
     audio: Fanout<EncodedAudio>,
     seen: Arc<Mutex<Seen>>,
     before: Seen,
@@ -64,6 +65,7 @@ struct Seen {
     frozen_ms: u64,
     /// Audio packets received and lost, samples concealed and samples played.
     audio: (u64, u64, u64, u64),
+    causes: ConcealmentCauses,
     /// The moments at which a block with sound was played.
     heard: Vec<Instant>,
 }
@@ -79,6 +81,8 @@ pub(crate) struct Measured {
     p95_ms: Option<u64>,
     /// The share of the played audio that was concealed.
     pub(crate) concealed: f64,
+    /// Milliseconds that were concealed, by cause.
+    pub(crate) causes: ConcealmentCauses,
     /// Audio packets received and lost.
     pub(crate) audio_packets: (u64, u64),
     /// RTP packets sent for the first time, and sent again.
@@ -111,15 +115,18 @@ impl Call {
         let seen = Arc::<Mutex<Seen>>::default();
         let begun = Instant::now();
         let mut tasks = JoinSet::new();
-        let estimates = pair.a.connection.estimates();
-        tasks.spawn(sender::send_video(media.subscribe(), estimates, video));
-        tasks.spawn(sender::send_audio(media.subscribe(), audio.clone()));
+        let path = (pair.a.connection.estimates(), pair.a.connection.audio_rate());
+        tasks.spawn(sender::send_video(media.subscribe(), path, video));
+        let sound = watch::Sender::new(Sound::Voice);
+        let chosen = (media.subscribe(), sound.subscribe());
+        tasks.spawn(sender::send_audio(chosen, audio.clone()));
         let (_, unused) = tokio::sync::mpsc::channel(1);
         let tracks = std::mem::replace(&mut pair.b.tracks, unused);
         tasks.spawn(Receiver::new(begun, Arc::clone(&seen)).run(tracks));
         Self {
             pair,
             media,
+            sound,
             audio,
             seen,
             before: Seen::default(),
@@ -139,6 +146,11 @@ impl Call {
     /// Changes what is sent.
     pub(crate) fn set_media(&mut self, media: Media) {
         self.media.send_replace(media);
+    }
+
+    /// Changes what the audio is.
+    pub(crate) fn set_sound(&mut self, sound: Sound) {
+        self.sound.send_replace(sound);
     }
 
     /// Mutes or unmutes the microphone of the sending end, as the program does.
@@ -171,6 +183,7 @@ impl Call {
             longest_gap_ms: gaps.max(),
             p95_ms: delays.get(delays.len() * 95 / 100).copied(),
             concealed: (audio.2 - earlier.2) as f64 / (audio.3 - earlier.3).max(1) as f64,
+            causes: seen.causes.since(&before.causes).in_ms(),
             audio_packets: (audio.0 - earlier.0, audio.1 - earlier.1),
             sent: (sent.0 - sent_before.0, sent.1 - sent_before.1),
             heard_ms: self.heard_since(&seen.heard[before.heard.len()..]),
@@ -271,6 +284,7 @@ impl Receiver {
                 seen.heard.push(Instant::now());
             }
             seen.audio = receiver.counts();
+            seen.causes = receiver.concealment_causes();
         }
     }
 }

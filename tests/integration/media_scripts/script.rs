@@ -6,7 +6,7 @@ use quintet::transport::Impairment;
 
 use super::{
     call::{Call, Measured},
-    sender::Media,
+    sender::{Media, Sound},
 };
 
 /// One step of a script. Only [`Step::Run`] takes time.
@@ -15,6 +15,8 @@ pub(crate) enum Step {
     Conditions(Impairment),
     /// What is sent from now on.
     Media(Media),
+    /// What the audio is from now on; a voice at first.
+    Sound(Sound),
     /// Mutes or unmutes the microphone.
     Mute(bool),
     /// Time passes.
@@ -78,6 +80,7 @@ pub(crate) fn run(name: &str, steps: &[Step]) {
             match step {
                 Step::Conditions(impairment) => call.set_conditions(*impairment),
                 Step::Media(media) => call.set_media(*media),
+                Step::Sound(sound) => call.set_sound(*sound),
                 Step::Mute(is_muted) => call.set_muted(*is_muted),
                 Step::Run(duration) => tokio::time::sleep(*duration).await,
                 Step::Measure => call.start_measuring(),

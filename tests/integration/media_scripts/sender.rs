@@ -4,7 +4,7 @@ use std::{sync::OnceLock, time::Duration};
 
 use bytes::Bytes;
 use quintet::{
-    bandwidth::{AUDIO_WIRE_RATE, Estimate, video_share},
+    bandwidth::{Estimate, video_share},
     encode::{H264Encoder, KeyframePacer, OpusEncoder},
     media::{
         self, AUDIO_RATE, AudioBlock, BLOCK_SAMPLES, BurntInTimecode, EncodedAudio, EncodedVideo,
@@ -26,6 +26,15 @@ pub(crate) struct Media {
     pub(crate) audio: bool,
 }
 
+/// What the audio is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Sound {
+    /// A voice, whose packets have in-band FEC.
+    Voice,
+    /// A tone, as an example of all that is no voice: its packets have no in-band FEC.
+    Tone,
+}
+
 /// The size of the pictures. They are small, so that they are encoded quickly; data that decoders
 /// skip make the frames as long as those of a camera.
 const SIZE: Size = Size::new(160, 90);
@@ -45,7 +54,7 @@ const BESIDE_TIMERS: [Duration; 2] = [Duration::from_millis(5), Duration::from_m
 /// frames count from now on.
 pub(crate) async fn send_video(
     media: watch::Receiver<Media>,
-    estimates: watch::Receiver<Estimate>,
+    (estimates, audio_rate): (watch::Receiver<Estimate>, impl Fn() -> Bitrate),
     out: Fanout<EncodedVideo>,
 ) {
     let begun = Instant::now();
@@ -62,7 +71,7 @@ pub(crate) async fn send_video(
             keyframes.request();
         }
         let Some(rate) = media.borrow().video else { continue };
-        let rate = rate.min(affordable(&estimates.borrow()));
+        let rate = rate.min(affordable(&estimates.borrow(), audio_rate()));
         let ms = begun.elapsed().as_millis() as u64;
         let frame = pool.frame(SIZE, now, |bytes| paint(bytes, number, ms));
         let encoded = encoder.encode(&frame, keyframes.is_due(now)).expect("it is encoded");
@@ -78,8 +87,8 @@ pub(crate) async fn send_video(
 }
 
 /// The rate of video, without headers, for which there is room.
-fn affordable(estimate: &Estimate) -> Bitrate {
-    let share = video_share(estimate, AUDIO_WIRE_RATE);
+fn affordable(estimate: &Estimate, audio: Bitrate) -> Bitrate {
+    let share = video_share(estimate, audio);
     // 64 of 1200 bytes are headers.
     Bitrate::from_bps(share.as_bps() * 1136 / 1200)
 }
@@ -108,12 +117,17 @@ fn padded(unit: &[u8], length: usize) -> Vec<u8> {
     data
 }
 
-/// Sends a voice as Opus packets of 20 ms, for ever.
-pub(crate) async fn send_audio(media: watch::Receiver<Media>, out: Fanout<EncodedAudio>) {
+/// Sends Opus packets of 20 ms, for ever.
+pub(crate) async fn send_audio(
+    (media, sound): (watch::Receiver<Media>, watch::Receiver<Sound>),
+    out: Fanout<EncodedAudio>,
+) {
     let mut clock = interval_at(Instant::now() + BESIDE_TIMERS[1], Duration::from_millis(20));
     let mut recent = RecentAudio::default();
-    for (number, data) in (0..).zip(voice().iter().cycle()) {
+    for number in 0.. {
         clock.tick().await;
+        let packets = packets(*sound.borrow());
+        let data = &packets[number as usize % packets.len()];
         if media.borrow().audio {
             let sample = number * 2 * BLOCK_SAMPLES as u64;
             out.publish(recent.next_packet(media::now(), sample, data.clone()));
@@ -121,19 +135,32 @@ pub(crate) async fn send_audio(media: watch::Receiver<Media>, out: Fanout<Encode
     }
 }
 
-/// The packets of two seconds of a voice. They are encoded once, because that takes long. Of a pure
-/// tone Opus makes packets without FEC data.
-fn voice() -> &'static [Bytes] {
+/// The packets of two seconds. They are encoded once, because that takes long.
+fn packets(sound: Sound) -> &'static [Bytes] {
     static VOICE: OnceLock<Vec<Bytes>> = OnceLock::new();
-    VOICE.get_or_init(|| {
-        let mut encoder = OpusEncoder::new().expect("an encoder");
-        let blocks = (0..2 * AUDIO_RATE).step_by(BLOCK_SAMPLES).filter_map(|first| {
-            let time = MediaTime::from_micros(u64::from(first) * 1_000_000 / u64::from(AUDIO_RATE));
-            let samples = std::array::from_fn(|at| spoken(f64::from(first + at as u32)));
-            encoder.encode(&AudioBlock { time, samples }).map(|packet| packet.data)
-        });
-        blocks.collect()
-    })
+    static TONE: OnceLock<Vec<Bytes>> = OnceLock::new();
+    match sound {
+        Sound::Voice => VOICE.get_or_init(|| encoded(spoken)),
+        Sound::Tone => TONE.get_or_init(|| encoded(tone)),
+    }
+}
+
+fn encoded(sample: fn(f64) -> f32) -> Vec<Bytes> {
+    let mut encoder = OpusEncoder::new().expect("an encoder");
+    // As the program does where few packets are lost.
+    encoder.set_expected_loss(5);
+    let blocks = (0..2 * AUDIO_RATE).step_by(BLOCK_SAMPLES).filter_map(|first| {
+        let time = MediaTime::from_micros(u64::from(first) * 1_000_000 / u64::from(AUDIO_RATE));
+        let samples = std::array::from_fn(|at| sample(f64::from(first + at as u32)));
+        encoder.encode(&AudioBlock { time, samples }).map(|packet| packet.data)
+    });
+    blocks.collect()
+}
+
+/// A sample of 440 Hz.
+fn tone(sample: f64) -> f32 {
+    let turns = 440.0 * sample / f64::from(AUDIO_RATE);
+    (0.14 * (turns * std::f64::consts::TAU).sin()) as f32
 }
 
 /// A sample of a voice: a fundamental of 120 to 160 Hz that moves, and its harmonics.
