@@ -40,9 +40,16 @@ pub struct BandwidthEstimator {
 /// The target falls to audio and the smallest video while no feedback comes, not further.
 const BLIND_BPS: f64 = 231e3;
 
-/// With a queue shorter than this, and this much more than is wanted, packets may leave faster.
+/// With a queue shorter than this, and this much more than is wanted or far less sent than the
+/// target, packets may leave faster.
 const NO_QUEUE: Duration = Duration::from_millis(5);
-const AMPLE: f64 = 1.2;
+pub(super) const AMPLE: f64 = 1.2;
+
+/// With so much more, keyframes may, too. The target rises to twice of what is wanted.
+const FREE: f64 = 1.8;
+
+/// Below this target a run of packets is a queue by itself, however little is sent.
+const ROOMY: f64 = 1e6;
 
 /// A peer that sends nothing for so long loses half of its estimate, and so on down to the start.
 const IDLE: Duration = Duration::from_secs(10);
@@ -290,11 +297,14 @@ impl BandwidthEstimator {
     }
 
     fn pacing(&self) -> Pacing {
-        let has_room = self.target >= AMPLE * self.desired && self.path.queue.delay() < NO_QUEUE;
+        let is_unused = self.path.application.since().is_some() && self.target >= ROOMY;
+        let has_room = self.target >= AMPLE * self.desired || is_unused;
         if self.path.loss.is_confirmed() {
             Pacing::Shallow
-        } else if has_room || !self.watch.has_reports() {
-            Pacing::Ample
+        } else if !self.watch.has_reports() {
+            Pacing::Starting
+        } else if has_room && self.path.queue.delay() < NO_QUEUE {
+            if self.target >= FREE * self.desired { Pacing::Free } else { Pacing::Ample }
         } else {
             Pacing::Limited
         }

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use super::{
-    ClusterId, Content, PacingRate, PacketClass, ProbeCluster, Pushed, Release,
+    ClusterId, Content, Pacing, PacingRate, PacketClass, ProbeCluster, Pushed, Release,
     video_queue::VideoQueue,
 };
 use crate::model::MediaTime;
@@ -12,7 +12,8 @@ use crate::model::MediaTime;
 ///
 /// Packets leave in the order of their classes. Audio never waits. The others leave in quanta of
 /// three packets, one run of generic segmentation offload, at a multiple of the target: a fraction
-/// of a frame's interval is left for what comes late. `T` is the packet; the pacer only stores it.
+/// of a frame's interval is left for what comes late. How many and how fast depends on what is known
+/// of the path ([`Pacing`]). `T` is the packet; the pacer only stores it.
 ///
 /// A probe takes what is queued, one packet at a time at its own rate, and asks for padding where
 /// there is nothing.
@@ -25,6 +26,8 @@ pub struct Pacer<T> {
     probes: VecDeque<RunningProbe>,
     rate: PacingRate,
     quantum: Quantum,
+    /// The packets that still leave at once at the start.
+    window: u32,
     /// The departure time that the newest packet was given.
     stamp: MediaTime,
 }
@@ -68,6 +71,10 @@ const MAX_QUEUED_VIDEO: Duration = Duration::from_millis(350);
 /// How long a quantum takes further packets: those of one frame are pushed one after another.
 const QUANTUM_SPAN: Duration = Duration::from_millis(1);
 
+/// The packets that leave at once at the start, as those of a TCP connection (RFC 6928): most of the
+/// first picture. Paced at the first estimate it would take a tenth of a second.
+const INITIAL_WINDOW: u32 = 10;
+
 /// The most packets in a queue of audio or of retransmissions: half a second of 1000 packets.
 const MAX_QUEUED_PACKETS: usize = 512;
 
@@ -88,6 +95,7 @@ impl<T> Pacer<T> {
             probes: VecDeque::new(),
             rate,
             quantum: Quantum::default(),
+            window: INITIAL_WINDOW,
             stamp: MediaTime::default(),
         }
     }
@@ -146,8 +154,9 @@ impl<T> Pacer<T> {
             return Some(MediaTime::default());
         }
         let probes = self.probes.iter().any(|probe| !probe.is_complete());
+        let is_at_once = self.window > 0 && self.rate.pacing == Pacing::Starting;
         let waits = probes || !self.is_media_empty();
-        waits.then_some(self.quantum.ends_at)
+        waits.then_some(if is_at_once { MediaTime::default() } else { self.quantum.ends_at })
     }
 
     /// How long the queued video takes at the target rate, without what belongs to a keyframe.
@@ -167,8 +176,12 @@ impl<T> Pacer<T> {
 
     /// The next packets of a quantum, in the order of their classes.
     fn poll_media(&mut self, now: MediaTime) -> Option<Release<T>> {
+        if self.window > 0 && self.rate.pacing == Pacing::Starting {
+            return self.poll_window(now);
+        }
+        let rate = self.media_rate();
         let may_start = now >= self.quantum.ends_at;
-        let may_continue = self.quantum.packets < self.rate.pacing.quantum_packets()
+        let may_continue = self.quantum.packets < rate.pacing.quantum_packets()
             && now.since(self.quantum.started_at) < QUANTUM_SPAN;
         if !may_start && !may_continue {
             return None;
@@ -177,6 +190,30 @@ impl<T> Pacer<T> {
         if may_start {
             self.quantum = Quantum { started_at: now, ..Quantum::default() };
         }
+        self.count_in_quantum(queued.bytes, rate.bps());
+        let at = self.stamped(now);
+        Some(Release { content: Content::Packet(queued.item), at, cluster: None })
+    }
+
+    /// How fast the next packet leaves. A keyframe may have fifty packets: where the path has just
+    /// room for other frames at once, it would overrun a short queue, and the audio in it.
+    fn media_rate(&self) -> PacingRate {
+        match self.rate.pacing {
+            Pacing::Ample if self.video.is_keyframe_next() => {
+                PacingRate { pacing: Pacing::Starting, ..self.rate }
+            }
+            Pacing::Starting | Pacing::Free | Pacing::Ample | Pacing::Limited | Pacing::Shallow => {
+                self.rate
+            }
+        }
+    }
+
+    /// The next packet of the initial window. What follows it waits as long as one packet takes.
+    fn poll_window(&mut self, now: MediaTime) -> Option<Release<T>> {
+        let queued = self.pop_media()?;
+        self.window -= 1;
+        let packets = self.rate.pacing.quantum_packets() - 1;
+        self.quantum = Quantum { started_at: now, packets, ..Quantum::default() };
         self.count_in_quantum(queued.bytes, self.rate.bps());
         let at = self.stamped(now);
         Some(Release { content: Content::Packet(queued.item), at, cluster: None })

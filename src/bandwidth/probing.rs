@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{ClusterId, ProbeCluster};
+use super::{ClusterId, ProbeCluster, estimator::AMPLE};
 use crate::model::{Bitrate, MediaTime};
 
 /// Decides about probes. At the start, after a drop and when more is wanted it does what libwebrtc
@@ -76,7 +76,11 @@ const CALM: Duration = Duration::from_millis(1500);
 /// A result this far above the target counts.
 pub(super) const SUCCESS: f64 = 1.05;
 
-/// A target below this part of what is wanted leaves something to look for.
+/// Headroom is looked for until the target is so much more than is wanted that packets need no
+/// pacing, and at most so far.
+const ENOUGH: f64 = 1.3;
+
+/// A target below this part of what was had leaves something to look for.
 const WORTHWHILE: f64 = 0.95;
 
 /// A drop by more than a third is probed for when it is over, within this time.
@@ -178,7 +182,7 @@ impl Probing {
         } else if let Some(bps) = self.after_drop(conditions) {
             Some(Plan::new(bps))
         } else {
-            let plan = followed((2.0 * target).min(1.1 * desired));
+            let plan = followed((2.0 * target).min(ENOUGH * desired));
             let plan = Plan { length_s: HEADROOM_LENGTH_S, ..plan };
             self.is_headroom_due(conditions).then_some(plan)
         }
@@ -203,7 +207,7 @@ impl Probing {
 
     fn is_headroom_due(&self, conditions: &ProbeConditions) -> bool {
         self.calm_since.is_some_and(|since| conditions.now.since(since) > CALM)
-            && conditions.target < WORTHWHILE * conditions.desired
+            && conditions.target < AMPLE * conditions.desired
             && self.is_past(INTERVAL, conditions.now)
     }
 

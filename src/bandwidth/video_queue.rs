@@ -73,6 +73,12 @@ impl<T> VideoQueue<T> {
         Some(queued)
     }
 
+    /// Whether the next packet belongs to a keyframe.
+    pub(super) fn is_keyframe_next(&self) -> bool {
+        let next = self.frames.iter().find(|frame| !frame.packets.is_empty());
+        next.is_some_and(|frame| frame.is_keyframe)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.frames.iter().all(|frame| frame.packets.is_empty())
     }

@@ -186,8 +186,8 @@ impl std::fmt::Debug for DecodeJob {
 }
 
 fn failed_outcome(unit: &AccessUnit, error: DecodeError) -> DecodeOutcome {
-    let (timestamp, arrival) = (unit.timestamp, unit.arrival);
-    DecodeOutcome { frame: Err(error), timestamp, arrival, timecode: None }
+    let AccessUnit { timestamp, arrival, is_keyframe, .. } = *unit;
+    DecodeOutcome { frame: Err(error), timestamp, arrival, is_keyframe, timecode: None }
 }
 
 #[cfg(test)]

@@ -7,26 +7,56 @@ use crate::model::MediaTime;
 
 /// Maps the RTP timestamps of one video stream to the playout times of its frames.
 ///
-/// The playout delay is at least the 90th percentile of the arrival delay, relative to the fastest
+/// The playout delay of video alone is the 90th percentile of the arrival delay, relative to the fastest
 /// frame, so that most frames arrive in time to be shown at even intervals. It rises at once to the
 /// delay of later frames if they come again and again, such as those that waited for a packet to be
-/// sent again: otherwise the frames behind each would be shown in a burst. Two seconds later it
-/// begins to fall. One late frame, such as a keyframe, changes nothing, nor does the start of a
-/// stream, when the sender does not know the path yet. Below
-/// [`PlayoutClock::IMPERCEPTIBLE_JITTER`] each frame is shown on arrival.
+/// sent again: otherwise the frames behind each would be shown in a burst. It falls by 50 ms a second,
+/// two seconds after the last late frame. One late frame changes nothing, also at the start of
+/// a stream, where it is one of few. Keyframes, which are long, count for nothing: those that other
+/// viewers ask for come again and again.
+///
+/// Beside sound a frame waits until the sound that was captured with it is at most
+/// [`PlayoutClock::SOUND_LAG`] late. Without sound a frame is shown on arrival, as long as that is even
+/// enough.
 #[derive(Debug)]
 pub(crate) struct PlayoutClock {
     delay: ArrivalDelay,
     /// The delay of the latest frames that were late, and when the last of them arrived.
     late: Duration,
     late_at: MediaTime,
-    /// The last two times at which frames were late: when each began, and by how much they were.
-    delays: [(MediaTime, Duration); 2],
+    /// The last three times at which frames were late: when each began, and by how much they were.
+    delays: [(MediaTime, Duration); 3],
     begun: Option<MediaTime>,
+    /// When the last keyframe arrived.
+    keyframe_at: Option<MediaTime>,
     timestamps: Unwrapper,
+    /// The playout delay of video alone, and of video beside sound.
+    alone: Duration,
+    beside_sound: Duration,
     /// When the last frame arrived and when it is shown.
     last_arrival: MediaTime,
     last: MediaTime,
+}
+
+/// A frame that has arrived.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct ArrivedFrame {
+    /// Its RTP timestamp.
+    pub(crate) timestamp: u32,
+    /// When it was complete.
+    pub(crate) arrival: MediaTime,
+    /// Whether it is a keyframe. Those are paced, and say nothing about the others.
+    pub(crate) is_keyframe: bool,
+}
+
+/// When a frame is shown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct PlayoutTime {
+    /// When it is shown.
+    pub(crate) at: MediaTime,
+    /// When it would be shown without sound, if frames kept their distance exactly: this may be
+    /// before its arrival.
+    pub(crate) alone: MediaTime,
 }
 
 impl PlayoutClock {
@@ -36,8 +66,8 @@ impl PlayoutClock {
     /// A frame counts as late if that much less would have been too little.
     const LATE_MARGIN: Duration = Duration::from_millis(10);
 
-    /// The part of the passing time by which the playout delay then falls: 200 ms a second.
-    const FALL: u32 = 5;
+    /// The part of the passing time by which the playout delay then falls: 50 ms a second.
+    const FALL: u32 = 20;
 
     /// Late frames within that time are late for one reason.
     const ONE_CAUSE: Duration = Duration::from_millis(200);
@@ -45,15 +75,25 @@ impl PlayoutClock {
     /// Late frames within that time come again and again.
     const AGAIN: Duration = Duration::from_secs(3);
 
-    /// How long a stream starts.
-    const START: Duration = Duration::from_secs(2);
+    /// Frames that arrive so soon after a keyframe have waited for it.
+    const KEYFRAME_WAKE: Duration = Duration::from_millis(40);
 
-    /// Jitter up to this is not visible: a screen shows a frame up to one refresh (17 ms at 60 Hz)
-    /// late anyway.
+    /// How long a stream starts. Frames then are late again and again from the third time on.
+    const START: Duration = Duration::from_secs(1);
+
+    /// Jitter up to this is not visible beside sound: a screen shows a frame up to one refresh (17 ms
+    /// at 60 Hz) late anyway.
     pub(crate) const IMPERCEPTIBLE_JITTER: Duration = Duration::from_millis(17);
 
-    /// The maximum playout delay: a lost packet is sent again over a path of 150 ms within it. Beyond
-    /// it, uneven playout is better than more latency.
+    /// Jitter up to this is not worth a delay where no sound asks for one: a frame of 30 a second.
+    const ALONE_JITTER: Duration = Duration::from_millis(33);
+
+    /// How late sound may be: EBU R37 allows 60 ms, and people notice 125 (ITU-R BT.1359).
+    pub(crate) const SOUND_LAG: Duration = Duration::from_millis(45);
+
+    /// The maximum playout delay: a lost packet is sent again over a path of 150 ms within it, and
+    /// no wrong clock of a sender holds frames for longer. Beyond it, uneven playout is better than
+    /// more latency.
     pub(crate) const MAX_DELAY: Duration = Duration::from_millis(400);
 
     pub(crate) fn new() -> Self {
@@ -61,49 +101,77 @@ impl PlayoutClock {
             delay: ArrivalDelay::new(90_000),
             late: Duration::ZERO,
             late_at: MediaTime::default(),
-            delays: [(MediaTime::default(), Duration::ZERO); 2],
+            delays: [(MediaTime::default(), Duration::ZERO); 3],
             begun: None,
+            keyframe_at: None,
             timestamps: Unwrapper::of_32_bits(),
+            alone: Duration::ZERO,
+            beside_sound: Duration::ZERO,
             last_arrival: MediaTime::default(),
             last: MediaTime::default(),
         }
     }
 
-    /// The playout time of the frame with this timestamp, which was complete at `arrival`: not
-    /// before `arrival`, at most [`Self::MAX_DELAY`] after it, and not before the previous frame.
-    pub(crate) fn due(&mut self, timestamp: u32, arrival: MediaTime) -> MediaTime {
+    /// The playout time of a frame: not before its arrival, at most [`Self::MAX_DELAY`] after it, and
+    /// not before the previous frame. `heard` is when the sound is heard that was captured with it,
+    /// if there is any.
+    pub(crate) fn due(&mut self, frame: ArrivedFrame, heard: Option<MediaTime>) -> PlayoutTime {
+        let ArrivedFrame { timestamp, arrival, is_keyframe } = frame;
         let stamp = self.timestamps.unwrap(timestamp);
         let late = self.delay.record(stamp, arrival).min(Self::MAX_DELAY);
-        self.follow(late, arrival);
-        let delay = self.delay.quantile(0.9).min(Self::MAX_DELAY).max(self.late);
-        let even = match self.delay.earliest_arrival(stamp) {
-            Some(earliest) if delay > Self::IMPERCEPTIBLE_JITTER => earliest + delay,
-            _ => arrival,
-        };
-        let latest = arrival + Self::MAX_DELAY;
-        self.last = even.clamp(arrival, latest).max(self.last).min(latest);
-        self.last
+        let starts = arrival.since(*self.begun.get_or_insert(arrival)) < Self::START;
+        let passed = arrival.since(self.last_arrival);
+        let falls_from = (self.late_at + Self::HOLD).max(self.last_arrival);
+        let fall = arrival.since(falls_from) / Self::FALL;
+        self.last_arrival = self.last_arrival.max(arrival);
+        self.late = self.late.saturating_sub(fall);
+        if is_keyframe {
+            self.keyframe_at = Some(arrival);
+        }
+        if self.keyframe_at.is_none_or(|at| arrival.since(at) >= Self::KEYFRAME_WAKE) {
+            self.follow(late, arrival, if starts { 3 } else { 2 });
+        }
+        // A few frames are no distribution.
+        let usual = if starts { Duration::ZERO } else { self.delay.quantile(0.9) };
+        let usual = usual.min(Self::MAX_DELAY).max(self.late);
+        self.alone = self.alone.saturating_sub(fall).max(usual);
+        let earliest = self.delay.earliest_arrival(stamp).unwrap_or(arrival);
+        let lag = heard.map(|heard| heard.since(earliest).saturating_sub(Self::SOUND_LAG));
+        let wanted = lag.unwrap_or_default().min(Self::MAX_DELAY);
+        self.beside_sound = self.beside_sound.saturating_sub(passed / Self::FALL).max(wanted);
+        self.settle((earliest, arrival), heard.is_some())
     }
 
-    /// Follows the delay of late frames up at once, and down slowly.
-    fn follow(&mut self, late: Duration, arrival: MediaTime) {
-        let falls_from = (self.late_at + Self::HOLD).max(self.last_arrival);
-        self.late = self.late.saturating_sub(arrival.since(falls_from) / Self::FALL);
-        self.last_arrival = self.last_arrival.max(arrival);
-        let starts = arrival.since(*self.begun.get_or_insert(arrival)) < Self::START;
-        if starts || late <= Self::IMPERCEPTIBLE_JITTER || late + Self::LATE_MARGIN < self.late {
+    /// The playout time with the present delays.
+    fn settle(
+        &mut self,
+        (earliest, arrival): (MediaTime, MediaTime),
+        has_sound: bool,
+    ) -> PlayoutTime {
+        let visible = if has_sound { Self::IMPERCEPTIBLE_JITTER } else { Self::ALONE_JITTER };
+        let alone = if self.alone > visible { self.alone } else { Duration::ZERO };
+        let even = earliest + alone.max(self.beside_sound);
+        let latest = arrival + Self::MAX_DELAY;
+        self.last = even.clamp(arrival, latest).max(self.last).min(latest);
+        PlayoutTime { at: self.last, alone: earliest + alone }
+    }
+
+    /// Follows the delay of late frames up at once, if there were so many times of them.
+    fn follow(&mut self, late: Duration, arrival: MediaTime, times: usize) {
+        if late <= Self::IMPERCEPTIBLE_JITTER || late + Self::LATE_MARGIN < self.late {
             return;
         }
         self.late_at = arrival;
-        let [_, latest] = &mut self.delays;
+        let [_, earlier, latest] = &mut self.delays;
         if arrival.since(latest.0) < Self::ONE_CAUSE {
             latest.1 = latest.1.max(late);
         } else {
-            self.delays = [*latest, (arrival, late)];
+            self.delays = [*earlier, *latest, (arrival, late)];
         }
-        let [earlier, latest] = self.delays;
-        if latest.0.since(earlier.0) <= Self::AGAIN {
-            self.late = self.late.max(earlier.1.min(latest.1));
+        let counted = &self.delays[self.delays.len() - times..];
+        if arrival.since(counted[0].0) <= Self::AGAIN {
+            let least = counted.iter().map(|(_, late)| *late).min();
+            self.late = self.late.max(least.unwrap_or_default());
         }
     }
 }
@@ -230,12 +298,17 @@ mod tests {
         MediaTime::from_micros(ms * 1000)
     }
 
+    /// A frame that is no keyframe.
+    fn frame(timestamp: u64, arrival: MediaTime) -> ArrivedFrame {
+        ArrivedFrame { timestamp: timestamp as u32, arrival, is_keyframe: false }
+    }
+
     #[test]
     fn frames_that_arrive_evenly_are_shown_on_arrival() {
         let mut clock = PlayoutClock::new();
         for n in 0..500_u64 {
             let arrival = at(1000 + n * 33 + n % 7);
-            assert_eq!(clock.due((n * 2970) as u32, arrival), arrival);
+            assert_eq!(clock.due(frame(n * 2970, arrival), None).at, arrival);
         }
     }
 
@@ -243,7 +316,7 @@ mod tests {
     fn frames_that_arrive_unevenly_are_shown_evenly() {
         let mut clock = PlayoutClock::new();
         let due: Vec<_> = (0..500_u64)
-            .map(|n| clock.due((n * 3600) as u32, at(1000 + n * 40 + n * 37 % 60)))
+            .map(|n| clock.due(frame(n * 3600, at(1000 + n * 40 + n * 37 % 60)), None).at)
             .collect();
         let gaps: Vec<_> =
             due[400..].windows(2).map(|pair| pair[1].since(pair[0]).as_millis()).collect();
@@ -257,7 +330,7 @@ mod tests {
     fn shown_with_late(late: &[u64]) -> Vec<MediaTime> {
         let mut clock = PlayoutClock::new();
         let arrival = |n: u64| at(1000 + n * 40 + if late.contains(&n) { 110 } else { 0 });
-        (0..400).map(|n| clock.due((n * 3600) as u32, arrival(n))).collect()
+        (0..400).map(|n| clock.due(frame(n * 3600, arrival(n)), None).at).collect()
     }
 
     #[test]
@@ -267,7 +340,7 @@ mod tests {
         assert_eq!((gap(100), gap(101), gap(110), gap(111), gap(120)), (150, 0, 150, 40, 40));
         let held = |n: usize| shown[n].since(at(1000 + n as u64 * 40)).as_millis();
         assert_eq!((held(111), held(165), held(260)), (110, 110, 0));
-        assert!((30..=34).contains(&gap(178)), "{}", gap(178));
+        assert!((37..=39).contains(&gap(178)), "{}", gap(178));
     }
 
     #[test]
@@ -281,13 +354,26 @@ mod tests {
     }
 
     #[test]
+    fn keyframes_that_are_late_again_and_again_delay_no_other_frame() {
+        let mut clock = PlayoutClock::new();
+        for n in 0..400_u64 {
+            // Every 21st frame is a keyframe of 60 ms, and the next one waits for it.
+            let late = [60, 20].get(n as usize % 21).copied().unwrap_or(0);
+            let arrival = at(1000 + n * 40 + late);
+            let arrived = ArrivedFrame { is_keyframe: n % 21 == 0, ..frame(n * 3600, arrival) };
+            assert_eq!(clock.due(arrived, None).at, arrival, "{n}");
+        }
+    }
+
+    #[test]
     fn no_timestamp_or_delay_exceeds_the_maximum_delay_or_reorders_frames() {
         let mut clock = PlayoutClock::new();
         let mut last = MediaTime::default();
         for n in 0..20_000_u64 {
-            let stamp = (n * n * 2_654_435_761 % 4_294_967_291) as u32;
+            let stamp = n * n * 2_654_435_761 % 4_294_967_291;
+            let heard = (n % 4 > 0).then(|| at(n * 5 + n * 31 % 900));
             let arrival = at(n * 5 + n * 7919 % 500 / (n % 3 + 1));
-            let due = clock.due(stamp, arrival);
+            let due = clock.due(frame(stamp, arrival), heard).at;
             assert!(due >= arrival && due.since(arrival) <= PlayoutClock::MAX_DELAY);
             if arrival >= last {
                 last = due;
@@ -300,7 +386,8 @@ mod tests {
         let mut clock = PlayoutClock::new();
         for n in 0..300_u32 {
             let arrival = at(1000 + u64::from(n) * 40);
-            assert_eq!(clock.due((u32::MAX - 360_000).wrapping_add(n * 3600), arrival), arrival);
+            let stamp = (u32::MAX - 360_000).wrapping_add(n * 3600);
+            assert_eq!(clock.due(frame(stamp.into(), arrival), None).at, arrival);
         }
     }
 

@@ -19,6 +19,8 @@ pub struct DecodeOutcome {
     pub timestamp: u32,
     /// The arrival time of the last packet.
     pub arrival: MediaTime,
+    /// Whether it is a keyframe.
+    pub is_keyframe: bool,
     /// The timecode in the frame.
     pub timecode: Option<BurntInTimecode>,
 }
@@ -61,7 +63,8 @@ impl VideoDecoder {
             self.decoder = None;
         }
         let timecode = frame.as_ref().ok().and_then(Option::as_ref).and_then(BurntInTimecode::read);
-        DecodeOutcome { frame, timestamp: unit.timestamp, arrival: unit.arrival, timecode }
+        let AccessUnit { timestamp, arrival, is_keyframe, .. } = *unit;
+        DecodeOutcome { frame, timestamp, arrival, is_keyframe, timecode }
     }
 
     fn decode_frame(&mut self, unit: &AccessUnit) -> Result<Option<VideoFrame>, DecodeError> {

@@ -15,9 +15,9 @@ use tracing::Instrument as _;
 
 use super::{
     decode_pool::{DecodePool, DecodeQueue, DecodeReply},
-    playout_clock::PlayoutClock,
+    playout_clock::{ArrivedFrame, PlayoutClock},
     receive_stats::VideoReceiveStats,
-    video_decoder::VideoDecoder,
+    video_decoder::{DecodeOutcome, VideoDecoder},
     video_track::{VideoTrack, sleep_until},
 };
 use crate::{
@@ -186,8 +186,9 @@ impl PlayoutTask {
             Ok(Some(mut frame)) => {
                 self.stats.send_modify(|stats| stats.frames_decoded += 1);
                 if self.subscription.is_some() {
-                    frame.time = self.clock.due(decoded.timestamp, decoded.arrival);
-                    let (timecode, arrival) = (decoded.timecode, decoded.arrival);
+                    let DecodeOutcome { timestamp, arrival, is_keyframe, timecode, .. } = decoded;
+                    let arrived = ArrivedFrame { timestamp, arrival, is_keyframe };
+                    frame.time = self.clock.due(arrived, None).at;
                     self.playout_queue.push_back(ScheduledFrame { frame, timecode, arrival });
                 }
             }

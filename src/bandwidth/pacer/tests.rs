@@ -1,8 +1,5 @@
 use super::*;
-use crate::{
-    bandwidth::{FramePart, Pacing},
-    model::Bitrate,
-};
+use crate::{bandwidth::FramePart, model::Bitrate};
 
 const RATE: PacingRate = PacingRate { target: Bitrate::from_kbps(1000), pacing: Pacing::Limited };
 const START: MediaTime = MediaTime::from_micros(7_000_000);
@@ -73,6 +70,38 @@ fn a_frame_leaves_in_quanta_of_three_at_a_multiple_of_the_target() {
     let times: Vec<_> = released(&mut pacer, 200_000);
     assert_eq!(times.len(), 2);
     assert_eq!(times[1].0 - times[0].0, 5_333, "one packet at a time");
+}
+
+#[test]
+fn most_of_the_first_picture_leaves_at_once_and_the_rest_at_the_pace_of_the_start() {
+    let mut pacer = pacer();
+    pacer.set_rate(PacingRate { pacing: Pacing::Starting, ..RATE });
+    let _ = push_frame(&mut pacer, FramePart::KeyframeStart, 1..15);
+    // 8000 bits at 2.5 Mbit/s, then 24000.
+    let expected = [[0; 10].as_slice(), &[3_200; 3], &[12_800]].concat();
+    let times: Vec<_> = released(&mut pacer, 50_000).into_iter().map(|(at, _)| at).collect();
+    assert_eq!(times, expected);
+    let _ = push_frame(&mut pacer, FramePart::KeyframeStart, 20..34);
+    let quanta = released(&mut pacer, 50_000).into_iter().filter(|(at, _)| *at < 9_000).count();
+    assert!(quanta <= 3, "there is one window: {quanta}");
+}
+
+#[test]
+fn a_path_with_room_takes_six_packets_at_a_time_but_not_of_a_keyframe() {
+    let mut pacer = pacer();
+    pacer.set_rate(PacingRate { pacing: Pacing::Ample, ..RATE });
+    let _ = push_frame(&mut pacer, FramePart::FrameStart, 1..11);
+    // 48000 bits at 5 Mbit/s.
+    let times: Vec<_> = released(&mut pacer, 50_000).into_iter().map(|(at, _)| at).collect();
+    assert_eq!(times, [[0; 6].as_slice(), &[9_600; 4]].concat());
+    let mut pacer = Pacer::new(PacingRate { pacing: Pacing::Ample, ..RATE });
+    let _ = push_frame(&mut pacer, FramePart::KeyframeStart, 1..5);
+    // 24000 bits at 2.5 Mbit/s.
+    let times: Vec<_> = released(&mut pacer, 50_000).into_iter().map(|(at, _)| at).collect();
+    assert_eq!(times, [[0; 3].as_slice(), &[9_600]].concat());
+    let mut pacer = Pacer::new(PacingRate { pacing: Pacing::Free, ..RATE });
+    let _ = push_frame(&mut pacer, FramePart::KeyframeStart, 1..7);
+    assert!(released(&mut pacer, 50_000).into_iter().all(|(at, _)| at == 0));
 }
 
 #[test]

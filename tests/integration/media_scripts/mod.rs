@@ -10,6 +10,8 @@
 mod audio;
 mod bandwidth;
 mod call;
+mod camera;
+mod delay;
 mod loss;
 mod mute;
 mod script;

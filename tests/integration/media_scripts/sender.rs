@@ -37,7 +37,7 @@ pub(crate) enum Sound {
 
 /// The size of the pictures. They are small, so that they are encoded quickly; data that decoders
 /// skip make the frames as long as those of a camera.
-const SIZE: Size = Size::new(160, 90);
+pub(crate) const SIZE: Size = Size::new(160, 90);
 
 /// Frames a second.
 const FPS: u32 = 30;
@@ -95,7 +95,7 @@ fn affordable(estimate: &Estimate, audio: Bitrate) -> Bitrate {
 
 /// Paints moving stripes with a timecode, which counts the milliseconds of the call: with the same
 /// script each frame has the same bytes.
-fn paint(bytes: &mut [u8], number: u32, ms: u64) {
+pub(crate) fn paint(bytes: &mut [u8], number: u32, ms: u64) {
     let (width, height) = (SIZE.width as usize, SIZE.height as usize);
     let (luma, chroma) = bytes.split_at_mut(width * height);
     for (at, pixel) in luma.iter_mut().enumerate() {
@@ -107,7 +107,7 @@ fn paint(bytes: &mut [u8], number: u32, ms: u64) {
 
 /// The access unit, made about `length` bytes long by supplemental information (ITU-T H.264,
 /// section 7.3.2.3), which decoders skip.
-fn padded(unit: &[u8], length: usize) -> Vec<u8> {
+pub(crate) fn padded(unit: &[u8], length: usize) -> Vec<u8> {
     let mut data = unit.to_vec();
     if let Some(missing) = length.checked_sub(unit.len() + 7) {
         data.extend([0, 0, 0, 1, 6, 5]);
