@@ -16,7 +16,8 @@ use self::{
 use super::Estimate;
 use crate::model::{Bitrate, Layer, LayerRates, MediaTime, Size};
 
-/// The rate of Opus with 40 kbit/s and 50 packets a second on the wire.
+/// The rate of Opus with 40 kbit/s and 50 packets a second on the wire, which is assumed until it is
+/// measured ([`Estimate::audio`]).
 pub const AUDIO_WIRE_RATE: Bitrate = Bitrate::from_kbps(66);
 
 /// The bytes of a packet's headers on the wire: UDP and IPv4, RTP with an extension, and the tag of
@@ -173,8 +174,8 @@ impl<K: Ord + Copy> LayerAllocator<K> {
 
     /// What a layer needs on the wire now.
     fn point(&self, layer: Layer) -> LayerPoint {
-        let (rates, fps) = (self.rates(layer), layer.fps(self.fps));
-        let wire = |rate| wire_rate(rate, fps);
+        let rates = self.rates(layer);
+        let wire = |rate| wire_rate(rate, layer.fps_at(self.source, self.fps, rate));
         let floor = floor(layer, rates);
         let shared = match self.shared_rate(layer) {
             Some(rate) => rate.clamp(floor, rates.usual),
@@ -192,9 +193,9 @@ impl<K: Ord + Copy> LayerAllocator<K> {
 
     /// The target that a layer should have; `None` if nobody takes it.
     fn wanted(&self, layer: Layer) -> Option<Bitrate> {
-        let (rates, fps) = (self.rates(layer), layer.fps(self.fps));
+        let rates = self.rates(layer);
         let rate =
-            |viewer: &Viewer| viewer.share().map_or(rates.usual, |share| payload_rate(share, fps));
+            |viewer: &Viewer| viewer.share().map_or(rates.usual, |share| self.payload(layer, share));
         let lowest = self.takers(layer).map(rate).min()?;
         if self.takers(layer).count() == 1 {
             return Some(lowest.clamp(rates.min, rates.max));
@@ -208,15 +209,21 @@ impl<K: Ord + Copy> LayerAllocator<K> {
     /// The rate that suits three quarters of the peers that could take a layer, at most the usual
     /// one. `None` without such peers.
     fn shared_rate(&self, layer: Layer) -> Option<Bitrate> {
-        let (rates, fps) = (self.rates(layer), layer.fps(self.fps));
+        let rates = self.rates(layer);
         let floor = floor(layer, rates);
         let wants = |viewer: &&Viewer| viewer.limit() >= Some(layer);
         let rate =
-            |viewer: &Viewer| viewer.share().map_or(rates.usual, |share| payload_rate(share, fps));
+            |viewer: &Viewer| viewer.share().map_or(rates.usual, |share| self.payload(layer, share));
         let able = self.viewers.values().filter(wants).map(rate).filter(|rate| *rate >= floor);
         let mut able: Vec<_> = able.collect();
         able.sort_unstable();
         able.get(able.len().saturating_sub(1) / 4).map(|rate| rate.min(&rates.usual)).copied()
+    }
+
+    /// The rate without headers of a layer that needs at most `wire` on the wire. Fewer frames have
+    /// fewer headers.
+    fn payload(&self, layer: Layer, wire: Bitrate) -> Bitrate {
+        payload_rate(wire, layer.fps_at(self.source, self.fps, wire))
     }
 
     fn takers(&self, layer: Layer) -> impl Iterator<Item = &Viewer> {
@@ -238,12 +245,12 @@ impl<K: Ord + Copy> LayerAllocator<K> {
 /// The least rate of a layer that several peers share. Who cannot carry it gets the next smaller
 /// layer; below the smallest there is none.
 fn floor(layer: Layer, rates: LayerRates) -> Bitrate {
-    match layer {
-        Layer::Quarter => rates.min,
-        Layer::Half | Layer::Full => {
-            rates.min.max(Bitrate::from_bps((rates.usual.as_bps() as f64 * 0.8) as u64))
-        }
-    }
+    let share = match layer {
+        // A peer that is alone takes less of it, with fewer frames.
+        Layer::Quarter => 0.4,
+        Layer::Half | Layer::Full => 0.8,
+    };
+    rates.min.max(Bitrate::from_bps((rates.usual.as_bps() as f64 * share) as u64))
 }
 
 #[cfg(test)]

@@ -20,6 +20,9 @@ pub struct Estimate {
     pub round_trip: Option<Duration>,
     /// The rate at which packets arrive, once it is known.
     pub acknowledged: Option<Bitrate>,
+    /// The rate at which audio leaves, with its copies, of the last two seconds; `None` until some
+    /// was sent for half a second.
+    pub audio: Option<Bitrate>,
     /// Whether the program sends clearly less than it may, so that the path is not tested.
     pub is_application_limited: bool,
     /// How far above the target packets may leave.

@@ -8,6 +8,7 @@
 mod acknowledged_rate;
 mod allocation;
 mod application_limit;
+mod audio_rate;
 mod estimate;
 mod estimator;
 mod fallback;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    EncodeError, H264Encoder, KeyframePacer,
+    EncodeError, FrameThinner, H264Encoder, KeyframePacer,
     half_scaler::{HalfScaler, scaled},
 };
 use crate::{
@@ -223,14 +223,22 @@ impl LayerEncoder {
             self.encoder = None;
             return Ok(false);
         }
+        if let Some(target) = self.target
+            && self.thinner.follow(frame.size, target)
+        {
+            self.frame_rate = FrameRateMeter::new(self.thinner.fps());
+            if let Some(encoder) = &mut self.encoder {
+                encoder.set_fps(self.thinner.fps() as f32)?;
+            }
+        }
         if !self.thinner.takes(frame.time) {
             return Ok(false);
         }
         // A thinned layer does not see all frames of its source.
-        let fps = if self.thinner.spacing.is_zero() {
-            self.frame_rate.rounded_fps()
-        } else {
+        let fps = if self.thinner.leaves_out() {
             self.settings.fps
+        } else {
+            self.frame_rate.rounded_fps()
         };
         self.counters.note_source(frame.size, fps);
         let frame = scaled(frame, self.settings.layer.size(frame.size), &mut self.scalers);
@@ -272,33 +280,6 @@ impl LayerEncoder {
         self.out.publish(EncodedVideo::new(layer, time, size, encoded.is_key, encoded.data));
         self.counters.record(encoded.is_key, size, target);
         Ok(true)
-    }
-}
-
-/// Leaves out frames for a layer that has fewer of them than its source.
-struct FrameThinner {
-    /// The least time between two frames.
-    spacing: Duration,
-    last: Option<MediaTime>,
-}
-
-impl FrameThinner {
-    fn new(layer: Layer, fps: u32) -> Self {
-        // Three quarters: the frames of a camera come earlier and later than they should.
-        let spacing = match layer.fps(fps) {
-            few if few < fps => Duration::from_millis(750) / few.max(1),
-            _ => Duration::ZERO,
-        };
-        Self { spacing, last: None }
-    }
-
-    /// Whether the frame captured at that time is encoded.
-    fn takes(&mut self, time: MediaTime) -> bool {
-        let takes = self.last.is_none_or(|last| time < last || time.since(last) >= self.spacing);
-        if takes {
-            self.last = Some(time);
-        }
-        takes
     }
 }
 

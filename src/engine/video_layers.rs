@@ -60,7 +60,7 @@ pub(super) struct VideoViewer {
 }
 
 impl VideoViewer {
-    /// The rate on the wire of the audio beside it.
+    /// The rate on the wire of the audio beside it, with its copies.
     fn audio(&self) -> Bitrate {
         self.audio_rate.as_ref().map_or_else(Bitrate::default, |rate| rate())
     }

@@ -37,6 +37,10 @@ const MIN_SIDE: u32 = 16;
 /// costs the sharpness that is.
 const QUARTER_FPS: u32 = 15;
 
+/// The part of its usual bitrate from which the smallest layer has all of its frames. Below it,
+/// fewer frames are sharper, and OpenH264 leaves out some by itself, unevenly.
+const QUARTER_FULL_RATE: f64 = 0.4;
+
 impl Layer {
     /// All layers, the smallest first.
     pub const ALL: [Self; 3] = [Self::Quarter, Self::Half, Self::Full];
@@ -72,14 +76,31 @@ impl Layer {
         }
     }
 
+    /// The frames per second of this layer at that bitrate. Only the smallest layer has fewer of
+    /// them at low rates, as there is no smaller one to change to: 15 from 60 kbit/s on, 10 from
+    /// 40 kbit/s on, else 7, of 1280x720@30.
+    pub fn fps_at(self, source: Size, fps: u32, rate: Bitrate) -> u32 {
+        let all = self.fps(fps);
+        match self {
+            Self::Full | Self::Half => all,
+            Self::Quarter => {
+                let rate = rate.as_bps() as f64;
+                let needed = QUARTER_FULL_RATE * self.rates(source, fps).usual.as_bps() as f64;
+                let steps = [(1.0, all), (2.0 / 3.0, all * 2 / 3)];
+                let fitting = steps.into_iter().find(|(part, _)| rate >= needed * part);
+                fitting.map_or(all / 2, |(_, fps)| fps).max(1)
+            }
+        }
+    }
+
     /// The bitrates of this layer of a source with that size and frame rate: 900 to 2500 kbit/s
-    /// for the full layer of 1280x720@30, 250 to 800 for the half, 60 to 200 for the quarter.
+    /// for the full layer of 1280x720@30, 250 to 800 for the half, 30 to 200 for the quarter.
     pub fn rates(self, source: Size, fps: u32) -> LayerRates {
         let usual = usual_bitrate(self.size(source), self.fps(fps));
         let (min, max) = match self {
             Self::Full => (0.6, 5.0 / 3.0),
             Self::Half => (0.416, 4.0 / 3.0),
-            Self::Quarter => (0.4, 4.0 / 3.0),
+            Self::Quarter => (0.2, 4.0 / 3.0),
         };
         LayerRates { min: scaled(usual, min), usual, max: scaled(usual, max) }
     }
@@ -121,10 +142,19 @@ mod tests {
         };
         assert_eq!(kbps(Layer::Full), [900, 1500, 2500]);
         assert_eq!(kbps(Layer::Half), [249, 600, 800]);
-        assert_eq!(kbps(Layer::Quarter), [60, 150, 200]);
+        assert_eq!(kbps(Layer::Quarter), [30, 150, 200]);
         let usual = |width, height, fps| usual_bitrate(Size::new(width, height), fps);
         assert_eq!(usual(16, 16, 1), Bitrate::from_kbps(50));
         assert_eq!(usual(3840, 2160, 60), Bitrate::from_kbps(6000));
+    }
+
+    #[test]
+    fn the_smallest_layer_has_fewer_frames_at_rates_that_are_too_low_for_all() {
+        let fps = |layer: Layer, kbps| layer.fps_at(CAMERA, 30, Bitrate::from_kbps(kbps));
+        let quarter = [150, 60, 59, 40, 39, 1].map(|kbps| fps(Layer::Quarter, kbps));
+        assert_eq!(quarter, [15, 15, 10, 10, 7, 7]);
+        assert_eq!([fps(Layer::Half, 100), fps(Layer::Full, 100)], [30, 30]);
+        assert_eq!(Layer::Quarter.fps_at(CAMERA, 1, Bitrate::from_kbps(1)), 1);
     }
 
     #[test]

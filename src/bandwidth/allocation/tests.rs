@@ -127,7 +127,8 @@ fn nobody_is_sent_much_more_than_its_path_carries() {
         run.pass_ms(100);
         for (key, share) in (0..).zip(&shares) {
             let Some(layer) = run.layer(key) else { continue };
-            let sent = wire_rate(run.targets[layer as usize], layer.fps(30)).as_bps() / 1000;
+            let target = run.targets[layer as usize];
+            let sent = wire_rate(target, layer.fps_at(CAMERA, 30, target)).as_bps() / 1000;
             let is_least = layer == Layer::Quarter;
             assert!(is_least || sent as f64 <= share * 1.08 + 30.0, "{step}: {sent} of {share}");
         }
@@ -261,9 +262,11 @@ fn what_is_not_wanted_is_not_sent_and_a_limit_holds_at_once() {
 #[test]
 fn below_the_smallest_layer_there_is_no_video() {
     let mut run = Run::new();
-    run.set(1, 60).pass_ms(1000);
+    run.set(1, 32).pass_ms(1000);
     assert_eq!(run.layer(1), None);
     assert!(run.allocator.is_limited_by_path(1));
+    run.set(1, 50).pass_ms(1000);
+    assert_eq!((run.layer(1), run.target_kbps(Layer::Quarter)), (Some(Layer::Quarter), 44));
     run.set(1, 100).set(2, 1000).pass_ms(1000);
     assert_eq!((run.layer(1), run.layer(2)), (Some(Layer::Quarter), Some(Layer::Half)));
     assert!((60..100).contains(&run.target_kbps(Layer::Quarter)));

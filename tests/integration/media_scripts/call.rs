@@ -7,8 +7,8 @@ use std::{
 
 use quintet::{
     media::{
-        self, AudioPacket, BurntInTimecode, Codec, EncodedAudio, Fanout, IncomingTrack,
-        Subscription, Tee, TeeGuard, VideoFrame,
+        self, AudioPacket, BurntInTimecode, Codec, EncodedAudio, EncodedVideo, Fanout,
+        IncomingTrack, Subscription, Tee, TeeGuard, VideoFrame,
     },
     model::{Direction, MediaTime},
     playback::{AudioReceiver, AudioTrack, ConcealmentCauses, DecodePool, VideoPlayer, VideoTrack},
@@ -21,7 +21,10 @@ use tokio::{
     time::{Instant, interval_at},
 };
 
-use super::sender::{self, Media, Sound};
+use super::{
+    ladder,
+    sender::{self, Media, Sound},
+};
 use crate::transport::{
     pair::{Pair, audio_video},
     stats::outbound,
@@ -50,11 +53,12 @@ pub(crate) struct Call {
     media: watch::Sender<Media>,
     sound: watch::Sender<Sound>,
     audio: Fanout<EncodedAudio>,
+    video: Fanout<EncodedVideo>,
     seen: Arc<Mutex<Seen>>,
     before: Seen,
     sent_before: (u64, u64),
     begun: Instant,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 /// What the receiving end has seen and heard so far.
@@ -116,7 +120,7 @@ impl Call {
         let begun = Instant::now();
         let mut tasks = JoinSet::new();
         let path = (pair.a.connection.estimates(), pair.a.connection.audio_rate());
-        tasks.spawn(sender::send_video(media.subscribe(), path, video));
+        tasks.spawn(sender::send_video(media.subscribe(), path, video.clone()));
         let sound = watch::Sender::new(Sound::Voice);
         let chosen = (media.subscribe(), sound.subscribe());
         tasks.spawn(sender::send_audio(chosen, audio.clone()));
@@ -128,11 +132,12 @@ impl Call {
             media,
             sound,
             audio,
+            video,
             seen,
             before: Seen::default(),
             sent_before: (0, 0),
             begun,
-            _tasks: tasks,
+            tasks,
         }
     }
 

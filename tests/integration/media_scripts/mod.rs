@@ -12,6 +12,7 @@ mod bandwidth;
 mod call;
 mod camera;
 mod delay;
+mod ladder;
 mod loss;
 mod mute;
 mod script;

@@ -17,6 +17,8 @@ pub(crate) enum Step {
     Media(Media),
     /// What the audio is from now on; a voice at first.
     Sound(Sound),
+    /// The layers of a camera are sent from now on, as the program chooses them.
+    Layers,
     /// Mutes or unmutes the microphone.
     Mute(bool),
     /// Time passes.
@@ -81,6 +83,7 @@ pub(crate) fn run(name: &str, steps: &[Step]) {
                 Step::Conditions(impairment) => call.set_conditions(*impairment),
                 Step::Media(media) => call.set_media(*media),
                 Step::Sound(sound) => call.set_sound(*sound),
+                Step::Layers => call.send_layers(),
                 Step::Mute(is_muted) => call.set_muted(*is_muted),
                 Step::Run(duration) => tokio::time::sleep(*duration).await,
                 Step::Measure => call.start_measuring(),
