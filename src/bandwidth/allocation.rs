@@ -138,9 +138,16 @@ impl<K: Ord + Copy> LayerAllocator<K> {
         self.viewers.get(&key)?.layer()
     }
 
+    /// Whether a peer gets only every second frame of its layer, which other peers get whole.
+    pub fn is_base_only(&self, key: K) -> bool {
+        self.viewers.get(&key).is_some_and(Viewer::is_base_only)
+    }
+
     /// Whether a peer gets less than it wants because of its path.
     pub fn is_limited_by_path(&self, key: K) -> bool {
-        self.viewers.get(&key).is_some_and(|one| one.layer() < one.limit().min(Some(self.ceiling)))
+        self.viewers.get(&key).is_some_and(|one| {
+            one.is_base_only() || one.layer() < one.limit().min(Some(self.ceiling))
+        })
     }
 
     /// The rate on the wire that a peer could use at most.

@@ -10,7 +10,7 @@ mod video;
 
 pub use audio::AudioEncoder;
 pub use frame_thinner::FrameThinner;
-pub use h264::{EncodeError, EncodedFrame, H264Encoder};
+pub use h264::{EncodeError, EncodedFrame, H264Encoder, TemporalLayers};
 pub use keyframe_pacer::{KEYFRAME_SPACING, KeyframePacer};
 pub use opus::OpusEncoder;
 pub use video::{VideoEncoder, VideoSettings};

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    EncodeError, FrameThinner, H264Encoder, KeyframePacer,
+    EncodeError, FrameThinner, H264Encoder, KeyframePacer, TemporalLayers,
     half_scaler::{HalfScaler, scaled},
 };
 use crate::{
@@ -43,6 +43,7 @@ pub struct VideoSettings {
 pub struct VideoEncoder {
     /// Bits per second; 0 for [`usual_bitrate`].
     target: Arc<AtomicU64>,
+    has_second_layer: Arc<AtomicBool>,
     counters: Arc<EncoderCounters>,
     /// Counts the frames that the encoder was too slow for.
     frames: Arc<Slot<VideoFrame>>,
@@ -67,7 +68,9 @@ impl VideoEncoder {
         let target = Arc::new(AtomicU64::new(settings.target.map_or(0, Bitrate::as_bps)));
         let counters = Arc::<EncoderCounters>::default();
         let slot = Arc::clone(&frames.slot);
+        let has_second_layer = Arc::<AtomicBool>::default();
         let (wanted, shared) = (Arc::clone(&target), Arc::clone(&counters));
+        let second = Arc::clone(&has_second_layer);
         let health = Arc::new(HealthReporter { has_failed: AtomicBool::new(false), notify });
         let after_panic = Arc::clone(&health);
         let work = move |stop: &Stop| {
@@ -75,6 +78,7 @@ impl VideoEncoder {
             while let Some(frame) = next_frame(&frames, stop) {
                 let bps = wanted.load(Ordering::Relaxed);
                 layer.target = (bps > 0).then(|| Bitrate::from_bps(bps));
+                layer.has_second_layer = second.load(Ordering::Relaxed);
                 let encoded = layer.encode(&frame, now());
                 health.report(encoded.as_ref().map(drop));
                 if encoded.is_err() {
@@ -86,12 +90,17 @@ impl VideoEncoder {
             after_panic.report(Err(&EncodeError::Panicked(panicked.clone())));
         };
         let worker = Worker::spawn_supervised("video encoder", work, on_panic)?;
-        Ok(Self { target, counters, frames: slot, _worker: worker })
+        Ok(Self { target, has_second_layer, counters, frames: slot, _worker: worker })
     }
 
     /// Sets the target bitrate from the next frame on.
     pub fn set_target(&self, target: Bitrate) {
         self.target.store(target.as_bps(), Ordering::Relaxed);
+    }
+
+    /// Sets whether the layer has a second temporal layer from the next frame on.
+    pub fn set_second_layer(&self, is_wanted: bool) {
+        self.has_second_layer.store(is_wanted, Ordering::Relaxed);
     }
 
     /// The size of the newest frame of the source, before it was scaled, and its frames per second;
@@ -188,6 +197,7 @@ fn next_frame(frames: &TeeGuard<VideoFrame>, stop: &Stop) -> Option<VideoFrame> 
 struct LayerEncoder {
     settings: VideoSettings,
     target: Option<Bitrate>,
+    has_second_layer: bool,
     out: Fanout<EncodedVideo>,
     encoder: Option<H264Encoder>,
     pacer: KeyframePacer,
@@ -206,6 +216,7 @@ impl LayerEncoder {
         Self {
             settings,
             target: settings.target,
+            has_second_layer: false,
             out,
             encoder: None,
             pacer: KeyframePacer::default(),
@@ -266,6 +277,12 @@ impl LayerEncoder {
             if let Some(fps) = measured {
                 encoder.set_fps(fps)?;
             }
+            let has_second = self.has_second_layer;
+            encoder.set_temporal_layers(if has_second {
+                TemporalLayers::Two
+            } else {
+                TemporalLayers::One
+            })?;
         }
         let begin = media::now();
         let encoded = encoder.encode(frame, self.pacer.is_due(now))?;
@@ -277,7 +294,8 @@ impl LayerEncoder {
         }
         let layer = self.settings.layer;
         let (size, time) = (frame.size, frame.time);
-        self.out.publish(EncodedVideo::new(layer, time, size, encoded.is_key, encoded.data));
+        let video = EncodedVideo::new(layer, time, size, encoded.is_key, encoded.data);
+        self.out.publish(video.discardable(encoded.is_discardable));
         self.counters.record(encoded.is_key, size, target);
         Ok(true)
     }

@@ -18,7 +18,7 @@ use tokio::{
 use crate::{
     bandwidth::{Allocation, Estimate, LayerAllocator, ViewerState, video_share},
     encode::{VideoEncoder, VideoSettings},
-    media::{EncodedVideo, Fanout, MAX_LAG, SubscriptionSlot, now},
+    media::{EncodedVideo, Fanout, MAX_LAG, SubscriptionSlot, TemporalFilter, now},
     model::{
         Bitrate, Layer, MediaSourceStats, MediaTime, PeerId, QualityLimitation, ShownSize, Size,
     },
@@ -96,6 +96,8 @@ struct Shared {
 struct State {
     allocator: LayerAllocator<PeerId>,
     viewers: BTreeMap<PeerId, VideoViewer>,
+    /// Of the layers that peers were handed last.
+    filters: BTreeMap<PeerId, TemporalFilter>,
     outputs: [LayerOutput; 3],
     start_encoder: StartEncoder,
     /// The expected frame rate, and the most that the user allows.
@@ -131,6 +133,7 @@ impl VideoLayers {
         let state = State {
             allocator: LayerAllocator::new(size.unwrap_or(USUAL_SIZE), fps, cap),
             viewers: BTreeMap::new(),
+            filters: BTreeMap::new(),
             outputs: Default::default(),
             start_encoder,
             fps,
@@ -256,6 +259,7 @@ impl State {
             }
             None => {
                 self.allocator.remove(peer);
+                self.filters.remove(&peer);
                 if let Some(viewer) = self.viewers.remove(&peer) {
                     viewer.slot.set(None);
                     viewer.tell_desired(Bitrate::default());
@@ -304,6 +308,9 @@ impl State {
         for (layer, target) in targets {
             self.outputs[layer as usize].target = Some(target);
         }
+        for (peer, filter) in &self.filters {
+            filter.set_base_only(self.allocator.is_base_only(*peer));
+        }
     }
 
     /// Gives a peer another layer. If it had one, that one goes on until the first keyframe of the
@@ -311,6 +318,10 @@ impl State {
     fn hand_over(&mut self, peer: PeerId, (had, layer): (Option<Layer>, Option<Layer>)) {
         let Some(viewer) = self.viewers.get(&peer) else { return };
         let frames = layer.map(|layer| self.outputs[layer as usize].frames.subscribe(MAX_LAG));
+        match &frames {
+            Some(frames) => drop(self.filters.insert(peer, frames.temporal_filter())),
+            None => drop(self.filters.remove(&peer)),
+        }
         if had.is_some() && layer.is_some() {
             self.changes += 1;
             tracing::debug!(%peer, ?had, ?layer, "another layer");
@@ -318,6 +329,14 @@ impl State {
         } else {
             viewer.slot.set(frames);
         }
+    }
+
+    /// Whether a peer takes only the base layer of a layer.
+    fn needs_base(&self, layer: Layer) -> bool {
+        let takes = |peer: &PeerId| {
+            self.allocator.layer(*peer) == Some(layer) && self.allocator.is_base_only(*peer)
+        };
+        self.viewers.keys().any(takes)
     }
 
     fn is_taken(&self, layer: Layer) -> bool {
@@ -329,7 +348,7 @@ impl State {
     fn update_encoders(&mut self, now: MediaTime) {
         for layer in Layer::ALL {
             let (is_needed, is_taken) = (self.is_needed, self.is_taken(layer));
-            let settings = self.settings(layer);
+            let (settings, needs_base) = (self.settings(layer), self.needs_base(layer));
             let output = &mut self.outputs[layer as usize];
             // A peer that changes to another layer still takes this one until its first keyframe.
             let is_used = is_taken || output.frames.subscribers() > 0;
@@ -342,6 +361,9 @@ impl State {
                 _ if is_used || output.encoder.is_none() => None,
                 since => since.or(Some(now)),
             };
+            if let Some(encoder) = &output.encoder {
+                encoder.set_second_layer(needs_base);
+            }
             if let (Some(encoder), Some(target), true) =
                 (&output.encoder, output.target, self.has_source)
             {

@@ -18,6 +18,8 @@ pub struct EncodedVideo {
     pub size: Size,
     /// Whether this is a keyframe: an IDR with its SPS and PPS before it.
     pub is_key: bool,
+    /// Whether no other frame refers to it, so that it may be left out.
+    pub is_discardable: bool,
     /// The NAL units, each with a start code before it.
     pub data: Bytes,
     payloads: OnceLock<Arc<[Bytes]>>,
@@ -26,7 +28,14 @@ pub struct EncodedVideo {
 impl EncodedVideo {
     /// Builds a frame whose RTP payloads are not cut yet.
     pub fn new(layer: Layer, time: MediaTime, size: Size, is_key: bool, data: Bytes) -> Self {
-        Self { layer, time, size, is_key, data, payloads: OnceLock::new() }
+        let payloads = OnceLock::new();
+        Self { layer, time, size, is_key, is_discardable: false, data, payloads }
+    }
+
+    /// Marks it as a frame that may be left out, or not.
+    #[must_use]
+    pub fn discardable(self, is_discardable: bool) -> Self {
+        Self { is_discardable, ..self }
     }
 
     /// The frame's RTP payloads: the first caller cuts them, all others share the result.
@@ -38,5 +47,9 @@ impl EncodedVideo {
 impl Keyframe for EncodedVideo {
     fn is_keyframe(&self) -> bool {
         self.is_key
+    }
+
+    fn is_discardable(&self) -> bool {
+        self.is_discardable
     }
 }

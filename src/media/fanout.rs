@@ -19,6 +19,11 @@ pub const MAX_LAG: usize = 8;
 pub trait Keyframe {
     /// Whether a decoder can start at this frame without any earlier one.
     fn is_keyframe(&self) -> bool;
+
+    /// Whether no other frame needs this one: a frame of a higher temporal layer.
+    fn is_discardable(&self) -> bool {
+        false
+    }
 }
 
 /// Delivers each published frame to every subscriber. Clones publish to the same subscribers.
@@ -46,6 +51,25 @@ struct Queue<T> {
     dropped: AtomicU64,
     /// The losses on the way from the subscriber to its peer, in percent.
     loss: AtomicU8,
+    filter: TemporalFilter,
+}
+
+/// Chooses whether a subscriber gets frames that no other frame needs.
+#[derive(Clone, Debug, Default)]
+pub struct TemporalFilter {
+    is_base_only: Arc<AtomicBool>,
+}
+
+impl TemporalFilter {
+    /// Whether only the base layer is handed over from the next frame on. What is left out leaves no
+    /// gap: the rest decodes without it.
+    pub fn set_base_only(&self, is_base_only: bool) {
+        self.is_base_only.store(is_base_only, Ordering::Relaxed);
+    }
+
+    fn drops(&self, frame: &impl Keyframe) -> bool {
+        frame.is_discardable() && self.is_base_only.load(Ordering::Relaxed)
+    }
 }
 
 #[derive(Debug)]
@@ -92,6 +116,7 @@ impl<T: Keyframe> Fanout<T> {
             arrived: Notify::new(),
             dropped: AtomicU64::new(0),
             loss: AtomicU8::new(0),
+            filter: TemporalFilter::default(),
         });
         queues.push_front(Arc::downgrade(&queue));
         drop(queues);
@@ -174,6 +199,9 @@ impl<T> Shared<T> {
 impl<T: Keyframe> Queue<T> {
     /// Appends the frame. Returns true if the queue was cleared and needs a keyframe.
     fn push(&self, frame: Arc<T>) -> bool {
+        if self.filter.drops(&*frame) {
+            return false;
+        }
         let mut state = lock(&self.state);
         let was_awaiting = state.awaiting_keyframe;
         if state.frames.len() >= state.capacity {
@@ -241,6 +269,11 @@ impl<T: Keyframe> Subscription<T> {
     /// them, in percent.
     pub fn report_loss(&self, percent: u8) {
         self.queue.loss.store(percent, Ordering::Relaxed);
+    }
+
+    /// What chooses whether it gets the frames of a higher temporal layer; at first it does.
+    pub fn temporal_filter(&self) -> TemporalFilter {
+        self.queue.filter.clone()
     }
 
     /// Continues at the newest keyframe in the queue. If there is none, requests a keyframe and
@@ -414,6 +447,35 @@ mod tests {
         let mut names = vec![];
         order.recv_many(&mut names, 3).await;
         assert_eq!(names, ["third", "second", "first"]);
+    }
+
+    struct Picture(u32);
+
+    impl Keyframe for Picture {
+        fn is_keyframe(&self) -> bool {
+            self.0 == 0
+        }
+
+        fn is_discardable(&self) -> bool {
+            !self.0.is_multiple_of(2)
+        }
+    }
+
+    #[test]
+    fn a_subscriber_of_the_base_layer_gets_no_frame_that_others_do_not_need() {
+        let fanout = Fanout::default();
+        let (mut slow, mut fast) = (fanout.subscribe(20), fanout.subscribe(20));
+        let filter = slow.temporal_filter();
+        for n in 0..12 {
+            filter.set_base_only((4..8).contains(&n));
+            fanout.publish(Picture(n));
+        }
+        let numbers = |one: &mut Subscription<Picture>| {
+            std::iter::from_fn(|| one.try_recv()).map(|frame| frame.0).collect::<Vec<_>>()
+        };
+        assert_eq!(numbers(&mut slow), [0, 1, 2, 3, 4, 6, 8, 9, 10, 11]);
+        assert_eq!(numbers(&mut fast), (0..12).collect::<Vec<_>>());
+        assert_eq!(slow.dropped(), 0, "it is no lag");
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub use encoded::EncodedVideo;
 pub use encoded_audio::{
     AUDIO_PACKET_SAMPLES, AUDIO_PACKET_TIME, AudioCopy, EncodedAudio, RecentAudio, Redundancy,
 };
-pub use fanout::{Fanout, Keyframe, MAX_LAG, Subscription};
+pub use fanout::{Fanout, Keyframe, MAX_LAG, Subscription, TemporalFilter};
 pub use far_end::{FarEnd, FarEndReader};
 pub use frame::{AUDIO_RATE, AudioBlock, BLOCK_SAMPLES, FramePool, VideoFrame};
 pub use meter::{Meter, SILENCE_DBFS};

@@ -130,7 +130,8 @@ fn nobody_is_sent_much_more_than_its_path_carries() {
             let target = run.targets[layer as usize];
             let sent = wire_rate(target, layer.fps_at(CAMERA, 30, target)).as_bps() / 1000;
             let is_least = layer == Layer::Quarter;
-            assert!(is_least || sent as f64 <= share * 1.08 + 30.0, "{step}: {sent} of {share}");
+            let sent = sent as f64 * if run.allocator.is_base_only(key) { 0.64 } else { 1.0 };
+            assert!(is_least || sent <= share * 1.08 + 30.0, "{step}: {sent} of {share}");
         }
     }
 }
@@ -195,6 +196,44 @@ fn what_a_probe_proves_is_taken_at_once_but_not_soon_after_going_down() {
     assert_eq!(run.changes[2..], [(1, Some(Layer::Half))], "it flapped: 16 s");
     run.pass_ms(2000);
     assert_eq!(run.layer(1), Some(Layer::Full));
+}
+
+#[test]
+fn a_viewer_beside_others_first_loses_every_second_frame() {
+    let mut run = Run::new();
+    (1..=4).for_each(|key| drop(run.set(key, 20_000)));
+    run.pass_ms(20_000);
+    run.changes.clear();
+    for key in 1..=4 {
+        run.set(key, 1700);
+    }
+    run.pass_ms(1000);
+    let before = run.target_kbps(Layer::Full);
+    run.set(4, 1200).pass_ms(100);
+    assert_eq!((run.layer(4), run.allocator.is_base_only(4)), (Some(Layer::Full), true));
+    assert!(run.allocator.is_limited_by_path(4));
+    run.pass_ms(10_000);
+    assert!((1..4).all(|key| !run.allocator.is_base_only(key)));
+    assert_eq!(run.target_kbps(Layer::Full), before, "the others lose nothing");
+    run.set(4, 1700).pass_ms(1900);
+    assert!(run.allocator.is_base_only(4));
+    run.pass_ms(300);
+    assert!(!run.allocator.is_base_only(4), "all frames come back without a keyframe");
+    run.set(4, 1000).pass_ms(100);
+    assert_eq!((run.layer(4), run.allocator.is_base_only(4)), (Some(Layer::Half), false));
+    assert!(run.changes.iter().all(|(key, _)| *key == 4), "{:?}", run.changes);
+}
+
+#[test]
+fn a_viewer_that_is_alone_gets_all_frames_at_its_own_rate() {
+    let mut run = Run::new();
+    run.set(1, 1700).set(2, 1700).pass_ms(1000);
+    run.set(1, 1250).pass_ms(100);
+    assert!(run.allocator.is_base_only(1));
+    run.allocator.remove(2);
+    run.pass_ms(100);
+    assert_eq!((run.layer(1), run.allocator.is_base_only(1)), (Some(Layer::Full), false));
+    assert!(run.target_kbps(Layer::Full) < 1250);
 }
 
 #[test]

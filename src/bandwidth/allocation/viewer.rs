@@ -19,6 +19,18 @@ pub(super) struct LayerPoint {
     pub(super) shared: Bitrate,
 }
 
+impl LayerPoint {
+    /// What every second frame of it needs, for a peer that takes it beside others; `None` if it has
+    /// no second temporal layer.
+    fn base(&self) -> Option<f64> {
+        match self.layer {
+            // Seven frames a second are no bargain.
+            Layer::Quarter => None,
+            Layer::Half | Layer::Full => Some(self.shared.as_bps() as f64 * BASE_SHARE),
+        }
+    }
+}
+
 /// A peer, and what it gets.
 #[derive(Debug)]
 pub(super) struct Viewer {
@@ -33,6 +45,9 @@ pub(super) struct Viewer {
     fits_since: [Option<MediaTime>; 3],
     /// Since when each layer has been carried, if only just.
     carried_since: [Option<MediaTime>; 3],
+    /// Whether it gets every second frame only, and since when all of them have fitted again.
+    is_base_only: bool,
+    all_fit_since: Option<MediaTime>,
     went_up: Option<MediaTime>,
     went_down: Option<MediaTime>,
     /// How long after going down it does not go up.
@@ -51,6 +66,13 @@ const TRY_AFTER: Duration = Duration::from_secs(10);
 /// How much of what it needs a share must have to stay: the target of a layer follows no smaller
 /// fall either.
 const STAY_MARGIN: f64 = 0.95;
+
+/// The part of a layer's rate on the wire that its base layer needs: 0.62 of the payload and most of
+/// the packets, as measured with OpenH264, and what it may exceed that by.
+const BASE_SHARE: f64 = 0.7;
+
+/// How long a share must carry all frames before they are sent again. It costs no keyframe.
+const ALL_FRAMES_AFTER: Duration = Duration::from_secs(2);
 
 /// How long a peer stays down, and at most if it keeps going up and down.
 const HOLD: Duration = Duration::from_secs(8);
@@ -78,6 +100,8 @@ impl Viewer {
             slow_share: (Bitrate::default(), now),
             fits_since: [None; 3],
             carried_since: [None; 3],
+            is_base_only: false,
+            all_fit_since: None,
             went_up: None,
             went_down: None,
             hold: HOLD,
@@ -106,6 +130,11 @@ impl Viewer {
         self.layer
     }
 
+    /// Whether it gets the base layer of its layer only: every second frame.
+    pub(super) fn is_base_only(&self) -> bool {
+        self.is_base_only
+    }
+
     pub(super) fn limit(&self) -> Option<Layer> {
         self.state.limit
     }
@@ -127,6 +156,10 @@ impl Viewer {
             None => limit,
             Some(share) => self.fitting(share, points, now).min(limit),
         };
+        if self.layer != before {
+            (self.is_base_only, self.all_fit_since) = (false, None);
+        }
+        self.choose_frames(points, now);
         let hits_limit = before > limit;
         if self.layer < before && !hits_limit {
             let flaps = self.went_up.is_some_and(|up| now.since(up) < FLAP);
@@ -152,7 +185,7 @@ impl Viewer {
         for point in points {
             let fits_with_room = self.note_fit(point, share, now);
             let fits = if self.layer >= Some(point.layer) {
-                share.as_bps() as f64 >= self.needed_to_stay(point, now) * STAY_MARGIN
+                share.as_bps() as f64 >= self.least_to_stay(point, now)
             } else if is_first {
                 share.as_bps() as f64 >= self.needed_at_first(point, now)
             } else {
@@ -166,6 +199,33 @@ impl Viewer {
             }
         }
         best
+    }
+
+    /// Chooses whether it gets all frames of its layer. They come back after a while.
+    fn choose_frames(&mut self, points: &[LayerPoint; 3], now: MediaTime) {
+        let point = points.iter().find(|point| Some(point.layer) == self.layer);
+        let all_fit = match (point, self.state.share) {
+            (Some(point), Some(share)) if self.has_others(point) => {
+                share.as_bps() as f64 >= self.needed_to_stay(point, now) * STAY_MARGIN
+            }
+            _ => true,
+        };
+        self.all_fit_since = all_fit.then(|| self.all_fit_since.unwrap_or(now));
+        let is_lasting = self.all_fit_since.is_some_and(|at| now.since(at) >= ALL_FRAMES_AFTER);
+        let is_alone = point.is_none_or(|point| !self.has_others(point));
+        self.is_base_only = !all_fit || (self.is_base_only && !is_lasting && !is_alone);
+    }
+
+    /// The least share with which it stays in a layer: beside others, every second frame is enough.
+    fn least_to_stay(&self, point: &LayerPoint, now: MediaTime) -> f64 {
+        let all = self.needed_to_stay(point, now) * STAY_MARGIN;
+        let base = point.base().filter(|_| self.layer == Some(point.layer) && self.has_others(point));
+        base.map_or(all, |base| base.min(all))
+    }
+
+    /// Whether others take a layer, too, so that its rate does not follow this peer.
+    fn has_others(&self, point: &LayerPoint) -> bool {
+        point.takers > usize::from(self.layer == Some(point.layer))
     }
 
     /// Since when the share carries a layer with room to spare.
