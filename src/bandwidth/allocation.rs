@@ -11,13 +11,12 @@ use std::collections::BTreeMap;
 
 use self::{
     layer_target::LayerTarget,
-    viewer::{LayerPoint, Viewer},
+    viewer::{BASE_SHARE, LayerPoint, Viewer},
 };
 use super::Estimate;
 use crate::model::{Bitrate, Layer, LayerRates, MediaTime, Size};
 
-/// The rate of Opus with 40 kbit/s and 50 packets a second on the wire, which is assumed until it is
-/// measured ([`Estimate::audio`]).
+/// The rate of Opus with 40 kbit/s and 50 packets a second on the wire.
 pub const AUDIO_WIRE_RATE: Bitrate = Bitrate::from_kbps(66);
 
 /// The bytes of a packet's headers on the wire: UDP and IPv4, RTP with an extension, and the tag of
@@ -30,8 +29,9 @@ const PAYLOAD_BYTES: u64 = 1150;
 /// The part of an estimate that is used. The rest is for what an encoder overshoots.
 const USED_SHARE: f64 = 0.95;
 
-/// The most of a peer's rate that is kept free for repeats.
-const MAX_REPEATS: f64 = 0.15;
+/// The most of a peer's rate that is kept free for repeats. A path that loses the part `p` of all
+/// packets needs `p / (1 - p)` of the video once more, which is `p` of both.
+const MAX_REPEATS: f64 = 0.35;
 
 /// Chooses the layer of each peer and the target of each layer. `K` names a peer.
 ///
@@ -57,6 +57,8 @@ pub struct ViewerState {
     /// The rate on the wire that its path has for the video, see [`video_share`]; `None` while that
     /// is not measured, which counts as enough.
     pub share: Option<Bitrate>,
+    /// Whether that is less than usual for a moment only ([`Estimate::is_testing`]).
+    pub is_testing: bool,
 }
 
 /// What has changed. Everything else stays as it is.
@@ -118,6 +120,11 @@ impl<K: Ord + Copy> LayerAllocator<K> {
         self.source
     }
 
+    /// The frame rate of the source.
+    pub fn fps(&self) -> u32 {
+        self.fps
+    }
+
     /// Sets the highest layer that this computer can encode in time.
     pub fn set_ceiling(&mut self, ceiling: Layer) {
         self.ceiling = ceiling;
@@ -148,6 +155,12 @@ impl<K: Ord + Copy> LayerAllocator<K> {
         self.viewers.get(&key).is_some_and(|one| {
             one.is_base_only() || one.layer() < one.limit().min(Some(self.ceiling))
         })
+    }
+
+    /// Whether a peer gets less than it wants because this computer encodes no higher layer in time.
+    pub fn is_limited_by_encoder(&self, key: K) -> bool {
+        let ceiling = Some(self.ceiling);
+        self.viewers.get(&key).is_some_and(|one| one.limit() > ceiling && one.layer() == ceiling)
     }
 
     /// The rate on the wire that a peer could use at most.
@@ -201,8 +214,7 @@ impl<K: Ord + Copy> LayerAllocator<K> {
     /// The target that a layer should have; `None` if nobody takes it.
     fn wanted(&self, layer: Layer) -> Option<Bitrate> {
         let rates = self.rates(layer);
-        let rate =
-            |viewer: &Viewer| viewer.share().map_or(rates.usual, |share| self.payload(layer, share));
+        let rate = |viewer: &Viewer| self.carried(layer, viewer).unwrap_or(rates.usual);
         let lowest = self.takers(layer).map(rate).min()?;
         if self.takers(layer).count() == 1 {
             return Some(lowest.clamp(rates.min, rates.max));
@@ -219,12 +231,21 @@ impl<K: Ord + Copy> LayerAllocator<K> {
         let rates = self.rates(layer);
         let floor = floor(layer, rates);
         let wants = |viewer: &&Viewer| viewer.limit() >= Some(layer);
-        let rate =
-            |viewer: &Viewer| viewer.share().map_or(rates.usual, |share| self.payload(layer, share));
+        let rate = |viewer: &Viewer| self.carried(layer, viewer).unwrap_or(rates.usual);
         let able = self.viewers.values().filter(wants).map(rate).filter(|rate| *rate >= floor);
         let mut able: Vec<_> = able.collect();
         able.sort_unstable();
         able.get(able.len().saturating_sub(1) / 4).map(|rate| rate.min(&rates.usual)).copied()
+    }
+
+    /// The rate of a layer, without headers, of which a peer can carry what it takes; `None` if its
+    /// path is not measured.
+    fn carried(&self, layer: Layer, viewer: &Viewer) -> Option<Bitrate> {
+        let share = viewer.share()?;
+        let is_base_only = viewer.is_base_only() && viewer.layer() == Some(layer);
+        let whole =
+            if is_base_only { share.as_bps() as f64 / BASE_SHARE } else { share.as_bps() as f64 };
+        Some(self.payload(layer, Bitrate::from_bps(whole as u64)))
     }
 
     /// The rate without headers of a layer that needs at most `wire` on the wire. Fewer frames have

@@ -20,11 +20,10 @@ pub struct Estimate {
     pub round_trip: Option<Duration>,
     /// The rate at which packets arrive, once it is known.
     pub acknowledged: Option<Bitrate>,
-    /// The rate at which audio leaves, with its copies, of the last two seconds; `None` until some
-    /// was sent for half a second.
-    pub audio: Option<Bitrate>,
     /// Whether the program sends clearly less than it may, so that the path is not tested.
     pub is_application_limited: bool,
+    /// Whether the target is lower for a moment, to find out whether the rate loses packets.
+    pub is_testing: bool,
     /// How far above the target packets may leave.
     pub pacing: Pacing,
     /// Whether the last report showed that a queue grows or is full, or that a rate loses packets.

@@ -4,7 +4,6 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use super::{
     Estimate, FeedbackReport, LimitedBy, Pacing, PacketKind, ProbeCluster, SentPacket,
-    audio_rate::AudioRate,
     fallback::Fallback,
     feedback_watch::{FeedbackWatch, Silence},
     path::Path,
@@ -36,7 +35,6 @@ pub struct BandwidthEstimator {
     probing: Probing,
     watch: FeedbackWatch,
     fallback: Fallback,
-    audio: AudioRate,
 }
 
 /// The target falls to audio and the smallest video while no feedback comes, not further.
@@ -74,7 +72,6 @@ impl BandwidthEstimator {
             probing: Probing::default(),
             watch: FeedbackWatch::default(),
             fallback: Fallback::default(),
-            audio: AudioRate::default(),
         }
     }
 
@@ -213,8 +210,8 @@ impl BandwidthEstimator {
             queue: self.path.queue.delay(),
             round_trip: self.path.round_trip.known(),
             acknowledged: self.path.acknowledged.bps().map(|bps| Bitrate::from_bps(bps as u64)),
-            audio: self.audio.rate(),
             is_application_limited: self.path.application.since().is_some(),
+            is_testing: self.path.loss.is_testing(),
             pacing: self.pacing(),
             is_overused: self.path.is_overused || self.path.loss.is_confirmed(),
             ceiling: self.ceiling,
@@ -237,7 +234,6 @@ impl BandwidthEstimator {
     fn count_sent(&mut self, kind: PacketKind, bytes: u32, at: MediaTime) {
         self.last_sent_at = Some(at);
         self.fallback.on_sent(kind, bytes, at);
-        self.audio.on_sent(if kind == PacketKind::Audio { bytes } else { 0 }, at);
         if kind != PacketKind::Padding {
             self.path.application.on_sent(bytes, at, self.target);
         }

@@ -8,7 +8,6 @@
 mod acknowledged_rate;
 mod allocation;
 mod application_limit;
-mod audio_rate;
 mod estimate;
 mod estimator;
 mod fallback;

@@ -56,7 +56,11 @@ impl FrameThinner {
     /// The least time between two frames.
     const fn spacing(&self) -> Duration {
         // Three quarters: the frames of a camera come earlier and later than they should.
-        if self.leaves_out() { Duration::from_millis(750 / self.fps as u64) } else { Duration::ZERO }
+        if self.leaves_out() {
+            Duration::from_millis(750 / self.fps as u64)
+        } else {
+            Duration::ZERO
+        }
     }
 }
 
@@ -74,7 +78,7 @@ mod tests {
 
     #[test]
     fn frames_are_left_out_evenly_as_the_rate_falls() {
-        let mut at = [150, 45, 30].map(|kbps| {
+        let mut at = [150, 45, 33].map(|kbps| {
             let mut thinner = FrameThinner::new(Layer::Quarter, 30);
             thinner.follow(CAMERA, Bitrate::from_kbps(kbps));
             taken(&mut thinner)
@@ -90,12 +94,12 @@ mod tests {
     fn a_rate_near_the_threshold_does_not_change_the_frame_rate_again_and_again() {
         let mut thinner = FrameThinner::new(Layer::Quarter, 30);
         let mut follow = |kbps| (thinner.follow(CAMERA, Bitrate::from_kbps(kbps)), thinner.fps());
-        assert_eq!(follow(60), (false, 15));
-        assert_eq!(follow(59), (true, 10));
-        assert_eq!(follow(65), (false, 10));
-        assert_eq!(follow(70), (true, 15));
+        assert_eq!(follow(53), (false, 15));
+        assert_eq!(follow(52), (true, 10));
+        assert_eq!(follow(59), (false, 10));
+        assert_eq!(follow(62), (true, 15));
         assert_eq!(follow(20), (true, 7));
-        assert_eq!(follow(42), (false, 7));
+        assert_eq!(follow(38), (false, 7));
         assert_eq!(follow(150), (true, 15));
     }
 }

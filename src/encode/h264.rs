@@ -424,9 +424,9 @@ pub(super) mod tests {
     }
 
     /// Encodes frames, with two layers from frame 30 to 89 and from 120 on.
-    fn layered() -> Vec<EncodedFrame> {
+    fn layered() -> Vec<Option<EncodedFrame>> {
         let mut encoder = H264Encoder::new(SMALL, 30, Bitrate::from_kbps(400)).unwrap();
-        let frames = (0..180).filter_map(|n| {
+        let frames = (0..180).map(|n| {
             match n {
                 30 | 120 => encoder.set_temporal_layers(TemporalLayers::Two).unwrap(),
                 90 => encoder.set_temporal_layers(TemporalLayers::One).unwrap(),
@@ -441,13 +441,14 @@ pub(super) mod tests {
     #[test]
     fn two_temporal_layers_come_and_go_with_one_idr() {
         let frames = layered();
-        let keys: Vec<_> = (0..180).filter(|n| frames[*n].is_key).collect();
-        assert_eq!((frames.len(), keys), (180, vec![0, 30, 150]), "one skipped or was an IDR");
+        let is_key = |n: &usize| frames[*n].as_ref().is_some_and(|frame| frame.is_key);
+        assert_eq!((0..180).filter(is_key).collect::<Vec<_>>(), [0, 30, 150]);
         let discardable = |range: std::ops::Range<usize>| {
-            frames[range].iter().filter(|frame| frame.is_discardable).count()
+            frames[range].iter().flatten().filter(|frame| frame.is_discardable).count()
         };
-        assert_eq!([discardable(0..30), discardable(30..90), discardable(91..120)], [0, 30, 0]);
-        assert!(discardable(121..180) >= 28);
+        assert_eq!([discardable(0..30), discardable(91..120)], [0, 0]);
+        assert!((25..=30).contains(&discardable(30..90)), "{}", discardable(30..90));
+        assert!((25..=30).contains(&discardable(121..180)), "{}", discardable(121..180));
     }
 
     #[test]
@@ -455,7 +456,7 @@ pub(super) mod tests {
         let frames = layered();
         let pictures = |keeps: fn(&EncodedFrame) -> bool| {
             let mut decoder = Decoder::new().unwrap();
-            let kept = frames.iter().map(|frame| {
+            let kept = frames.iter().flatten().map(|frame| {
                 keeps(frame).then(|| {
                     let decoded = decoder.decode(&frame.data).expect("no error");
                     decoded.expect("each gives a picture").y().to_vec()
@@ -465,7 +466,7 @@ pub(super) mod tests {
         };
         let (all, base) = (pictures(|_| true), pictures(|frame| !frame.is_discardable));
         assert!(all.iter().zip(&base).all(|(one, other)| other.is_none() || one == other));
-        assert!((110..125).contains(&base.iter().flatten().count()));
+        assert!((110..125).contains(&base.iter().flatten().count()), "{}", base.len());
     }
 
     #[test]

@@ -75,6 +75,7 @@ impl VideoViewer {
         ViewerState {
             limit: enough.min(Some(self.limit)),
             share: estimate.map(|estimate| video_share(&estimate, self.audio())),
+            is_testing: estimate.is_some_and(|estimate| estimate.is_testing),
         }
     }
 

@@ -39,7 +39,7 @@ const QUARTER_FPS: u32 = 15;
 
 /// The part of its usual bitrate from which the smallest layer has all of its frames. Below it,
 /// fewer frames are sharper, and OpenH264 leaves out some by itself, unevenly.
-const QUARTER_FULL_RATE: f64 = 0.4;
+const QUARTER_FULL_RATE: f64 = 0.35;
 
 impl Layer {
     /// All layers, the smallest first.
@@ -77,8 +77,8 @@ impl Layer {
     }
 
     /// The frames per second of this layer at that bitrate. Only the smallest layer has fewer of
-    /// them at low rates, as there is no smaller one to change to: 15 from 60 kbit/s on, 10 from
-    /// 40 kbit/s on, else 7, of 1280x720@30.
+    /// them at low rates, as there is no smaller one to change to: 15 from 53 kbit/s on, 10 from
+    /// 35 kbit/s on, else 7, of 1280x720@30.
     pub fn fps_at(self, source: Size, fps: u32, rate: Bitrate) -> u32 {
         let all = self.fps(fps);
         match self {
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn the_smallest_layer_has_fewer_frames_at_rates_that_are_too_low_for_all() {
         let fps = |layer: Layer, kbps| layer.fps_at(CAMERA, 30, Bitrate::from_kbps(kbps));
-        let quarter = [150, 60, 59, 40, 39, 1].map(|kbps| fps(Layer::Quarter, kbps));
+        let quarter = [150, 53, 52, 35, 34, 1].map(|kbps| fps(Layer::Quarter, kbps));
         assert_eq!(quarter, [15, 15, 10, 10, 7, 7]);
         assert_eq!([fps(Layer::Half, 100), fps(Layer::Full, 100)], [30, 30]);
         assert_eq!(Layer::Quarter.fps_at(CAMERA, 1, Bitrate::from_kbps(1)), 1);

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::congestion::AudioLosses;
-use crate::media::Redundancy;
+use crate::{media::Redundancy, model::Bitrate};
 
 /// The redundancy of the audio for one peer. Shared by the negotiation, the tap, which sees the
 /// peer's reports, and the sender.
@@ -18,6 +18,8 @@ pub(super) struct PeerRedundancy {
     /// The payload type of RED; 0 if it is not negotiated.
     payload_type: AtomicU8,
     level: AtomicU8,
+    /// By how many levels the path is too narrow for the most redundancy.
+    cut: AtomicU8,
     /// The losses in percent.
     loss: AtomicU8,
     policy: Mutex<Policy>,
@@ -47,9 +49,24 @@ impl PeerRedundancy {
         self.loss.store((policy.loss * 100.0) as u8, Ordering::Relaxed);
     }
 
+    /// Sets the target of the path, on the wire, and how long its queue is. Copies are left out where
+    /// they would take a large part of the target, or the queue is full: they would cause the losses
+    /// that they repair.
+    pub(super) fn set_path(&self, target: Bitrate, queue: Duration) {
+        let most = match target {
+            _ if queue > FULL_QUEUE => Redundancy::None,
+            target if target < FOR_ONE_COPY => Redundancy::None,
+            target if target < FOR_TWO_COPIES => Redundancy::One,
+            _ => Redundancy::Two,
+        };
+        self.cut.store(Redundancy::Two as u8 - most as u8, Ordering::Relaxed);
+    }
+
     /// The redundancy to send with and the payload type of RED; `None` to send bare packets.
     pub(super) fn current(&self) -> Option<(Redundancy, u8)> {
-        let level = Redundancy::ALL[usize::from(self.level.load(Ordering::Relaxed)) % 4];
+        let most = Redundancy::Two as u8 - self.cut.load(Ordering::Relaxed);
+        let level = self.level.load(Ordering::Relaxed).min(most);
+        let level = Redundancy::ALL[usize::from(level) % 4];
         let payload_type = self.payload_type.load(Ordering::Relaxed);
         (payload_type != 0 && level != Redundancy::None).then_some((level, payload_type))
     }
@@ -73,6 +90,15 @@ struct Policy {
     /// Since when less would suffice.
     calm_since: Option<Instant>,
 }
+
+/// Where packets wait for longer, others are lost because the queue is full.
+const FULL_QUEUE: Duration = Duration::from_millis(150);
+
+/// A path with a lower target has no room for a copy, which needs 40 kbit/s.
+const FOR_ONE_COPY: Bitrate = Bitrate::from_kbps(250);
+
+/// A path with a lower target has no room for two copies.
+const FOR_TWO_COPIES: Bitrate = Bitrate::from_kbps(350);
 
 /// From this loss on, packets have a copy two packets later.
 const ONE_COPY: f32 = 0.03;
@@ -201,6 +227,20 @@ mod tests {
         assert_eq!(policy.level, Redundancy::None);
         policy.on_report(0.2, begun + FEEDBACK_LASTS);
         assert_eq!(policy.level, Redundancy::Two);
+    }
+
+    #[test]
+    fn a_narrow_path_has_no_room_for_copies() {
+        let redundancy = PeerRedundancy::default();
+        redundancy.set_payload_type(Some(63));
+        (0..2).for_each(|_| redundancy.on_report(0.2, Instant::now()));
+        let at = |kbps, queue_ms| {
+            redundancy.set_path(Bitrate::from_kbps(kbps), Duration::from_millis(queue_ms));
+            redundancy.current().map(|(level, _)| level)
+        };
+        assert_eq!([at(200, 0), at(500, 200)], [None, None]);
+        assert_eq!(at(300, 0), Some(Redundancy::One));
+        assert_eq!(at(400, 0), Some(Redundancy::Two));
     }
 
     #[test]

@@ -27,7 +27,7 @@ impl Run {
 
     fn set_state(&mut self, key: u32, limit: Option<Layer>, kbps: Option<u64>) -> &mut Self {
         let share = kbps.map(Bitrate::from_kbps);
-        let state = ViewerState { limit, share };
+        let state = ViewerState { limit, share, is_testing: false };
         self.allocator.set_viewer(key, state, self.now);
         self
     }
@@ -201,7 +201,9 @@ fn what_a_probe_proves_is_taken_at_once_but_not_soon_after_going_down() {
 #[test]
 fn a_viewer_beside_others_first_loses_every_second_frame() {
     let mut run = Run::new();
-    (1..=4).for_each(|key| drop(run.set(key, 20_000)));
+    for key in 1..=4 {
+        run.set(key, 20_000);
+    }
     run.pass_ms(20_000);
     run.changes.clear();
     for key in 1..=4 {
@@ -299,6 +301,40 @@ fn what_is_not_wanted_is_not_sent_and_a_limit_holds_at_once() {
 }
 
 #[test]
+fn a_loss_test_changes_no_layer() {
+    let mut run = Run::new();
+    run.set(1, 350).pass_ms(3000);
+    let test = ViewerState {
+        limit: Some(Layer::Full),
+        share: Some(Bitrate::from_kbps(230)),
+        is_testing: true,
+    };
+    run.allocator.set_viewer(1, test, run.now);
+    run.pass_ms(1000);
+    assert_eq!((run.layer(1), run.target_kbps(Layer::Half)), (Some(Layer::Half), 249));
+    run.allocator.set_viewer(1, ViewerState { is_testing: false, ..test }, run.now);
+    run.pass_ms(100);
+    assert_eq!(run.layer(1), Some(Layer::Quarter), "it was the rate");
+    assert_eq!(run.changes.len(), 2);
+}
+
+#[test]
+fn video_ends_only_after_seconds_with_too_little_and_comes_back_soon() {
+    let mut run = Run::new();
+    run.set(1, 60).pass_ms(1000);
+    run.set(1, 20).pass_ms(4900);
+    run.set(1, 60).pass_ms(500);
+    run.set(1, 5).pass_ms(2000);
+    assert_eq!(run.layer(1), Some(Layer::Quarter));
+    run.pass_ms(200);
+    assert_eq!(run.layer(1), None);
+    run.set(1, 60).pass_ms(2500);
+    assert_eq!(run.layer(1), None);
+    run.pass_ms(500);
+    assert_eq!(run.layer(1), Some(Layer::Quarter));
+}
+
+#[test]
 fn below_the_smallest_layer_there_is_no_video() {
     let mut run = Run::new();
     run.set(1, 32).pass_ms(1000);
@@ -306,7 +342,7 @@ fn below_the_smallest_layer_there_is_no_video() {
     assert!(run.allocator.is_limited_by_path(1));
     run.set(1, 50).pass_ms(1000);
     assert_eq!((run.layer(1), run.target_kbps(Layer::Quarter)), (Some(Layer::Quarter), 44));
-    run.set(1, 100).set(2, 1000).pass_ms(1000);
+    run.set(1, 100).set(2, 1000).pass_ms(6000);
     assert_eq!((run.layer(1), run.layer(2)), (Some(Layer::Quarter), Some(Layer::Half)));
     assert!((60..100).contains(&run.target_kbps(Layer::Quarter)));
 }

@@ -45,6 +45,8 @@ pub(super) struct Viewer {
     fits_since: [Option<MediaTime>; 3],
     /// Since when each layer has been carried, if only just.
     carried_since: [Option<MediaTime>; 3],
+    /// Since when the share has been too small for the smallest layer, which it has.
+    short_since: Option<MediaTime>,
     /// Whether it gets every second frame only, and since when all of them have fitted again.
     is_base_only: bool,
     all_fit_since: Option<MediaTime>,
@@ -69,7 +71,7 @@ const STAY_MARGIN: f64 = 0.95;
 
 /// The part of a layer's rate on the wire that its base layer needs: 0.62 of the payload and most of
 /// the packets, as measured with OpenH264, and what it may exceed that by.
-const BASE_SHARE: f64 = 0.7;
+pub(super) const BASE_SHARE: f64 = 0.7;
 
 /// How long a share must carry all frames before they are sent again. It costs no keyframe.
 const ALL_FRAMES_AFTER: Duration = Duration::from_secs(2);
@@ -77,6 +79,17 @@ const ALL_FRAMES_AFTER: Duration = Duration::from_secs(2);
 /// How long a peer stays down, and at most if it keeps going up and down.
 const HOLD: Duration = Duration::from_secs(8);
 const MAX_HOLD: Duration = Duration::from_secs(32);
+
+/// The part of what a layer needs with which a peer stays there during a loss test.
+const TEST_MARGIN: f64 = 0.7;
+
+/// How long the share is too small for the smallest layer before there is no video: the first if it
+/// is less than a third of what is needed. The estimate of a narrow path is too low for seconds
+/// after each fall, since what a path carries is not seen while less is sent.
+const END_AFTER: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(5)];
+
+/// How long there is no video then.
+const END_HOLD: Duration = Duration::from_secs(3);
 
 /// Down again this soon after going up: it flaps.
 const FLAP: Duration = Duration::from_secs(10);
@@ -93,13 +106,14 @@ const SLOW_RISE: f64 = 1.1;
 impl Viewer {
     pub(super) fn new(now: MediaTime) -> Self {
         Self {
-            state: ViewerState { limit: None, share: None },
+            state: ViewerState { limit: None, share: None, is_testing: false },
             layer: None,
             is_fresh: true,
             begun: now,
             slow_share: (Bitrate::default(), now),
             fits_since: [None; 3],
             carried_since: [None; 3],
+            short_since: None,
             is_base_only: false,
             all_fit_since: None,
             went_up: None,
@@ -163,7 +177,8 @@ impl Viewer {
         let hits_limit = before > limit;
         if self.layer < before && !hits_limit {
             let flaps = self.went_up.is_some_and(|up| now.since(up) < FLAP);
-            self.hold = if flaps { (2 * self.hold).min(MAX_HOLD) } else { HOLD };
+            let least = if self.layer.is_none() { END_HOLD } else { HOLD };
+            self.hold = if flaps { (2 * self.hold).min(MAX_HOLD) } else { least };
             self.went_down = Some(now);
         } else if self.layer > before && (before.is_some() || self.went_down.is_some()) {
             self.went_up = Some(now);
@@ -185,7 +200,7 @@ impl Viewer {
         for point in points {
             let fits_with_room = self.note_fit(point, share, now);
             let fits = if self.layer >= Some(point.layer) {
-                share.as_bps() as f64 >= self.least_to_stay(point, now)
+                self.may_stay(point, share, now)
             } else if is_first {
                 share.as_bps() as f64 >= self.needed_at_first(point, now)
             } else {
@@ -216,10 +231,27 @@ impl Viewer {
         self.is_base_only = !all_fit || (self.is_base_only && !is_lasting && !is_alone);
     }
 
+    /// Whether it may stay in a layer. The smallest one is not given up at once.
+    fn may_stay(&mut self, point: &LayerPoint, share: Bitrate, now: MediaTime) -> bool {
+        let margin = if self.state.is_testing { TEST_MARGIN } else { 1.0 };
+        let is_enough = share.as_bps() as f64 >= self.least_to_stay(point, now) * margin;
+        match point.layer {
+            Layer::Half | Layer::Full => is_enough,
+            Layer::Quarter => {
+                let since = (!is_enough).then(|| self.short_since.unwrap_or(now));
+                self.short_since = since;
+                let has_third = share.as_bps() >= point.alone.as_bps() / 3;
+                let patience = END_AFTER[usize::from(has_third)];
+                since.is_none_or(|since| now.since(since) < patience)
+            }
+        }
+    }
+
     /// The least share with which it stays in a layer: beside others, every second frame is enough.
     fn least_to_stay(&self, point: &LayerPoint, now: MediaTime) -> f64 {
         let all = self.needed_to_stay(point, now) * STAY_MARGIN;
-        let base = point.base().filter(|_| self.layer == Some(point.layer) && self.has_others(point));
+        let base =
+            point.base().filter(|_| self.layer == Some(point.layer) && self.has_others(point));
         base.map_or(all, |base| base.min(all))
     }
 
@@ -258,9 +290,10 @@ impl Viewer {
 
     fn needed_at_first(&self, point: &LayerPoint, now: MediaTime) -> f64 {
         let is_starting = now.since(self.begun) < START && point.layer < Layer::Full;
-        let needed = match point.takers {
+        let needed = match (point.takers, point.layer) {
             _ if is_starting => point.alone,
-            0 => point.floor,
+            (0, Layer::Quarter) => point.alone,
+            (0, Layer::Half | Layer::Full) => point.floor,
             _ => point.shared,
         };
         needed.as_bps() as f64

@@ -96,7 +96,7 @@ fn estimate(target: u64, queue_ms: u64, ceiling: Option<Bitrate>) -> Estimate {
         queue: Duration::from_millis(queue_ms),
         round_trip: None,
         acknowledged: None,
-        audio: None,
+        is_testing: false,
         is_application_limited: false,
         pacing: Pacing::Limited,
         is_overused: queue_ms > 30,

@@ -55,8 +55,10 @@ impl LossShare {
             2
         } else if self.0 < 0.1 {
             3
-        } else {
+        } else if self.0 < 0.22 {
             4
+        } else {
+            5
         }
     }
 }
@@ -124,7 +126,7 @@ impl VideoJitterBuffer {
     ///
     /// A lost packet is requested at once and arrives one round trip later. If that is lost too, the
     /// next request follows 1.25 round trips after the first. There is time for two requests, and
-    /// with more losses for three or four, as far as that takes no longer than
+    /// with more losses for three to five, as far as that takes no longer than
     /// [`Self::GAP_TIMEOUT`], and for one in any case.
     pub(crate) fn set_round_trip(&mut self, round_trip: Option<Duration>) {
         let round_trip = round_trip.unwrap_or_default();

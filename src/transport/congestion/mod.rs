@@ -32,7 +32,9 @@ use self::{
 };
 pub(super) use self::{audio_losses::AudioLosses, control::BandwidthControl};
 use crate::{
-    bandwidth::{BandwidthEstimator, ClusterId, PacingRate, PacketKind, ProbeCluster, SentPacket},
+    bandwidth::{
+        BandwidthEstimator, ClusterId, Estimate, PacingRate, PacketKind, ProbeCluster, SentPacket,
+    },
     media,
     model::{Bitrate, MediaTime},
 };
@@ -199,6 +201,11 @@ impl CongestionController {
     pub(super) fn pacing_rate(&self) -> PacingRate {
         let estimate = self.estimator.estimate();
         PacingRate { target: estimate.target, pacing: estimate.pacing }
+    }
+
+    /// The estimate.
+    pub(super) fn estimate(&self) -> Estimate {
+        self.estimator.estimate()
     }
 
     /// When [`Self::poll`] has something to do.

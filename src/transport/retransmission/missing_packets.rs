@@ -5,9 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Requests per missing packet. With a fifth of the packets lost in each direction, one packet in
-/// sixty is then still missing.
-const MAX_REQUESTS: u8 = 4;
+/// Requests per missing packet. With three of ten packets lost in each direction, one packet in two
+/// hundred is then still missing.
+const MAX_REQUESTS: u8 = 5;
 
 /// A packet that is older is not requested: a keyframe takes no longer.
 const MAX_AGE: Duration = Duration::from_millis(800);
@@ -232,7 +232,7 @@ mod tests {
         stream.arrive(65_533, 20);
         assert_eq!(stream.packets.next_timeout(), Some(stream.at(135)));
         let requests = stream.requests(2000);
-        assert_eq!(requests, [(135, 4), (260, 4), (385, 4)]);
+        assert_eq!(requests, [(135, 4), (260, 4), (385, 4), (510, 4)]);
         assert_eq!(stream.packets.next_timeout(), None);
     }
 
@@ -300,6 +300,6 @@ mod tests {
             let now = stream.at(*ms);
             !stream.packets.take_due(Some(Duration::from_millis(1)), now).is_empty()
         });
-        assert_eq!(requests.collect::<Vec<_>>(), [0, 20, 40, 60]);
+        assert_eq!(requests.collect::<Vec<_>>(), [0, 20, 40, 60, 80]);
     }
 }

@@ -41,7 +41,7 @@ use super::{
     stats::ConnectionStats,
 };
 use crate::{
-    bandwidth::{Content, PacketKind},
+    bandwidth::{Content, Estimate, PacketKind},
     media::{AUDIO_RATE, KeyframeRequest, SenderReports},
     model::{Media, MediaTime},
 };
@@ -254,7 +254,11 @@ impl Tap {
                 self.writes.push_probe(probe);
             }
         }
-        self.writes.set_rate(self.congestion.pacing_rate());
+        let rate = self.congestion.pacing_rate();
+        self.writes.set_rate(rate);
+        let Estimate { queue, loss, .. } = self.congestion.estimate();
+        self.audio.iter().for_each(|(_, redundancy)| redundancy.set_path(rate.target, queue));
+        self.retransmitter.set_loss(loss);
     }
 
     /// Handles one RTP packet that is sent.

@@ -158,6 +158,12 @@ impl Call {
         self.sound.send_replace(sound);
     }
 
+    /// Sends the layers of a camera from now on, as the program chooses them.
+    pub(crate) fn send_layers(&mut self) {
+        let path = (self.pair.a.connection.estimates(), self.pair.a.connection.audio_rate());
+        self.tasks.spawn(ladder::send(path, self.video.clone()));
+    }
+
     /// Mutes or unmutes the microphone of the sending end, as the program does.
     pub(crate) fn set_muted(&mut self, is_muted: bool) {
         let packets = (!is_muted).then(|| self.audio.subscribe(SENDER_QUEUE));
