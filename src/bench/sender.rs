@@ -109,6 +109,7 @@ async fn opened(
                 | Event::MicrophoneSilent
                 | Event::ActiveSpeaker { .. }
                 | Event::SpeakingWhileMuted
+                | Event::EncoderLate
                 | Event::MessageReceived { .. }
                 | Event::MessageSent { .. }
                 | Event::Undelivered { .. },

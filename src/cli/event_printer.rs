@@ -111,6 +111,7 @@ impl EventPrinter {
             | Event::MicrophoneSilent
             | Event::ActiveSpeaker { .. }
             | Event::SpeakingWhileMuted
+            | Event::EncoderLate
             | Event::MessageReceived { .. }
             | Event::MessageSent { .. }
             | Event::Undelivered { .. }
@@ -200,6 +201,7 @@ impl EventPrinter {
             Event::SpeakingWhileMuted => {
                 format!("note        {}", wording::SPEAKING_WHILE_MUTED)
             }
+            Event::EncoderLate => format!("note        {}", wording::ENCODER_LATE),
             Event::Failed(failure) => format!("error       {}", failure_message(failure)),
             Event::Ended { session, reason } => {
                 format!(
@@ -356,6 +358,9 @@ fn as_json(event: &Event) -> Value {
         }
         Event::SpeakingWhileMuted => {
             json!({"event": "speaking-while-muted", "message": wording::SPEAKING_WHILE_MUTED})
+        }
+        Event::EncoderLate => {
+            json!({"event": "encoder-late", "message": wording::ENCODER_LATE})
         }
         Event::Failed(failure) => {
             let mut value = json!({

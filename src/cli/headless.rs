@@ -324,6 +324,7 @@ impl HeadlessRun {
             | Event::MicrophoneSilent
             | Event::ActiveSpeaker { .. }
             | Event::SpeakingWhileMuted
+            | Event::EncoderLate
             | Event::MessageReceived { .. }
             | Event::MessageSent { .. }
             | Event::Undelivered { .. } => {}

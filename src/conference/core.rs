@@ -18,7 +18,7 @@ use super::{
     session::Session,
 };
 use crate::model::{
-    ActiveSpeaker, ChatText, Command, DeviceKind, DeviceState, Enabled, ErrorCode, Failure,
+    ActiveSpeaker, ChatText, Command, DeviceKind, DeviceState, Enabled, ErrorCode, Event, Failure,
     FailureCause, HubFailure, HubUrl, JoinTarget, MediaTime, MicrophoneActivity, OpenRequest,
     ParticipantId, PeerEvent, PeerId, PerDevice, PerSource, SessionFailure, SessionId, ShownSize,
     Snapshot,
@@ -44,6 +44,7 @@ pub struct Conference {
     working: PerSource<bool>,
     devices: PerDevice<DeviceState>,
     microphone: Microphone,
+    is_encoder_late: bool,
     departure: Option<PendingDeparture>,
     /// The switches and sources for which the sessions were last settled. If they change, all are
     /// settled.
@@ -65,6 +66,7 @@ impl Default for Conference {
             working: PerSource::ALL,
             devices: PerDevice::default(),
             microphone: Microphone::default(),
+            is_encoder_late: false,
             departure: None,
             settled_for: None,
             snapshot: Arc::default(),
@@ -90,6 +92,12 @@ impl Conference {
             Input::Device(kind, state) => self.handle_device_state(kind, state),
             Input::MicrophoneActivity(activity) => {
                 self.microphone.set_activity(activity, &mut self.effects);
+            }
+            Input::EncoderLate(is_late) => {
+                if is_late && !self.is_encoder_late {
+                    self.effects.announce(Event::EncoderLate);
+                }
+                self.is_encoder_late = is_late;
             }
             Input::SourcesAvailable(available) => self.available = available,
             Input::Preview(sources) => self.demand.set_preview(sources),

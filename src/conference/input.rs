@@ -22,6 +22,8 @@ pub enum Input {
     Device(DeviceKind, DeviceState),
     /// What is heard at the microphone changed. It holds until the microphone's state changes.
     MicrophoneActivity(MicrophoneActivity),
+    /// Whether encoders of video are late, so that a smaller layer is the largest one.
+    EncoderLate(bool),
     /// Which sources exist. Replaces the previous report; until the first report, all exist.
     SourcesAvailable(PerSource<bool>),
     /// Which local sources are displayed here (the video, the level), independent of the peer connections. Replaces the

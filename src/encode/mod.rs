@@ -13,4 +13,4 @@ pub use frame_thinner::FrameThinner;
 pub use h264::{EncodeError, EncodedFrame, H264Encoder, TemporalLayers};
 pub use keyframe_pacer::{KEYFRAME_SPACING, KeyframePacer};
 pub use opus::OpusEncoder;
-pub use video::{VideoEncoder, VideoSettings};
+pub use video::{EncoderProgress, VideoEncoder, VideoSettings};

@@ -111,6 +111,16 @@ impl VideoEncoder {
         (size > 0).then(|| (Size::new((size >> 32) as u32, size as u32), fps as u32))
     }
 
+    /// What it has done since the start.
+    pub fn progress(&self) -> EncoderProgress {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        EncoderProgress {
+            encoded: read(&self.counters.frames),
+            missed: self.frames.overwritten(),
+            busy: Duration::from_micros(read(&self.counters.encode_time_us)),
+        }
+    }
+
     /// The statistics since the start. The caller sets the id of the source.
     pub fn stats(&self) -> MediaSourceStats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -129,6 +139,17 @@ impl VideoEncoder {
             ..MediaSourceStats::new("", Media::Video)
         }
     }
+}
+
+/// What an encoder has done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct EncoderProgress {
+    /// Frames that were encoded.
+    pub encoded: u64,
+    /// Frames that a newer one replaced before the encoder took them: it was too slow for them.
+    pub missed: u64,
+    /// The time that encoding took.
+    pub busy: Duration,
 }
 
 /// What the encoder's thread counts.

@@ -11,7 +11,7 @@ use super::{
     EngineOptions,
     device_slot::DeviceSlot,
     event_loop::EngineEvent,
-    video_layers::{StartEncoder, VideoLayers, VideoViewer},
+    video_layers::{LateReport, StartEncoder, VideoLayers, VideoViewer},
 };
 use crate::{
     audio::linear_level,
@@ -81,6 +81,8 @@ impl LocalMedia {
         let counters = Arc::<StartCounters>::default();
         let start = video_encoder_start(frames.clone(), events.clone(), Arc::clone(&counters));
         let format = expected_format(&options.camera);
+        let mut video = VideoLayers::new(format, options.video_bitrate, start);
+        video.set_late_report(late_report(events.clone()));
         Self {
             camera_spec: options.camera.clone(),
             microphone_spec: options.microphone.clone(),
@@ -96,7 +98,7 @@ impl LocalMedia {
             idle_audio_encoder: Arc::default(),
             frames,
             meter,
-            video: VideoLayers::new(format, options.video_bitrate, start),
+            video,
             audio: Fanout::default(),
             counters,
         }
@@ -376,6 +378,14 @@ fn video_encoder_start(
                 None
             }
         }
+    })
+}
+
+/// Returns a callback that tells the core whether encoders are late. A change that does not fit into
+/// the engine's queue is lost, as the next one corrects it.
+fn late_report(events: mpsc::Sender<EngineEvent>) -> LateReport {
+    Box::new(move |is_late| {
+        let _ = events.try_send(EngineEvent::Core(Input::EncoderLate(is_late)));
     })
 }
 

@@ -8,6 +8,7 @@ mod event_loop;
 mod handle;
 mod hub_task;
 mod instances;
+mod late_encoders;
 mod local_media;
 mod options;
 mod remote_media;

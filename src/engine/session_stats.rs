@@ -113,6 +113,7 @@ impl StatsCollector {
             | Event::MicrophoneSilent
             | Event::ActiveSpeaker { .. }
             | Event::SpeakingWhileMuted
+            | Event::EncoderLate
             | Event::MessageReceived { .. }
             | Event::MessageSent { .. }
             | Event::Undelivered { .. }

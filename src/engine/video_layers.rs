@@ -15,6 +15,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
+use super::late_encoders::LateEncoders;
 use crate::{
     bandwidth::{Allocation, Estimate, LayerAllocator, ViewerState, video_share},
     encode::{VideoEncoder, VideoSettings},
@@ -36,6 +37,9 @@ const USUAL_SIZE: Size = Size::new(1280, 720);
 /// Starts the encoder of a layer; `None` if it cannot, which is reported.
 pub(super) type StartEncoder =
     Box<dyn Fn(VideoSettings, Fanout<EncodedVideo>) -> Option<VideoEncoder> + Send>;
+
+/// Told when encoders become late, and when they are not any more. It must not block.
+pub(super) type LateReport = Box<dyn Fn(bool) + Send>;
 
 /// The layers of one source of video. Dropping it ends its task and its encoders.
 pub(super) struct VideoLayers {
@@ -101,6 +105,8 @@ struct State {
     filters: BTreeMap<PeerId, TemporalFilter>,
     outputs: [LayerOutput; 3],
     start_encoder: StartEncoder,
+    late: LateEncoders,
+    report_late: LateReport,
     /// The expected frame rate, and the most that the user allows.
     fps: u32,
     cap: Option<Bitrate>,
@@ -137,6 +143,8 @@ impl VideoLayers {
             filters: BTreeMap::new(),
             outputs: Default::default(),
             start_encoder,
+            late: LateEncoders::default(),
+            report_late: Box::new(|_| ()),
             fps,
             cap,
             is_needed: false,
@@ -145,6 +153,11 @@ impl VideoLayers {
         };
         let shared = Shared { state: Mutex::new(state), has_viewers: Notify::new() };
         Self { shared: Arc::new(shared), task: None }
+    }
+
+    /// Sets what is told when encoders are late, and when they are not any more.
+    pub(super) fn set_late_report(&mut self, report: LateReport) {
+        self.shared.lock().report_late = report;
     }
 
     /// Adds a peer connection, or changes what it may get; `None` stops its video.
@@ -163,6 +176,9 @@ impl VideoLayers {
     pub(super) fn set_needed(&mut self, is_needed: bool) {
         let mut state = self.shared.lock();
         state.is_needed = is_needed;
+        if !is_needed {
+            state.forget_lateness();
+        }
         state.update_encoders(now());
     }
 
@@ -194,8 +210,13 @@ impl VideoLayers {
         let state = self.shared.lock();
         state.viewers.contains_key(&peer).then(|| {
             let is_limited = state.allocator.is_limited_by_path(peer);
-            let reason =
-                if is_limited { QualityLimitation::Bandwidth } else { QualityLimitation::None };
+            let reason = if is_limited {
+                QualityLimitation::Bandwidth
+            } else if state.allocator.is_limited_by_encoder(peer) {
+                QualityLimitation::Cpu
+            } else {
+                QualityLimitation::None
+            };
             (state.allocator.layer(peer), reason)
         })
     }
@@ -279,6 +300,7 @@ impl State {
     /// Returns the encoders that are not needed any more.
     fn tick(&mut self, now: MediaTime) -> Vec<VideoEncoder> {
         self.learn_source();
+        self.follow_lateness(now);
         self.choose(now);
         self.update_encoders(now);
         self.end_unused(now)
@@ -291,6 +313,27 @@ impl State {
             self.allocator.set_source(size, fps);
             self.has_source = true;
         }
+    }
+
+    /// Gives up the highest layer while its encoder is late.
+    fn follow_lateness(&mut self, now: MediaTime) {
+        let was_late = self.late.is_late();
+        let progress =
+            self.outputs.each_ref().map(|one| one.encoder.as_ref().map(VideoEncoder::progress));
+        self.late.update(progress, self.allocator.fps(), now);
+        self.allocator.set_ceiling(self.late.ceiling());
+        if self.late.is_late() != was_late {
+            tracing::info!(ceiling = self.late.ceiling().name(), "the encoders' highest layer");
+            (self.report_late)(!was_late);
+        }
+    }
+
+    /// Begins as if no encoder had been late.
+    fn forget_lateness(&mut self) {
+        if std::mem::take(&mut self.late).is_late() {
+            (self.report_late)(false);
+        }
+        self.allocator.set_ceiling(self.late.ceiling());
     }
 
     fn choose(&mut self, now: MediaTime) {

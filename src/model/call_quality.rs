@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::{
-    InboundRtpStats, Media, ParticipantId, ParticipantStats, PlayoutStats, RtcStats, SessionId,
-    Stats,
+    InboundRtpStats, Media, ParticipantId, ParticipantStats, PlayoutStats, QualityLimitation,
+    RtcStats, SessionId, Stats,
 };
 
 /// The figures of this many intervals of a second are judged together.
@@ -53,6 +53,8 @@ pub enum QualityCause {
     Theirs,
     /// This user's: packets from everybody are lost.
     Own,
+    /// No connection: this computer is too busy to encode in time.
+    Computer,
 }
 
 /// The quality of the media of a participant.
@@ -87,8 +89,10 @@ impl QualityMonitor {
         let losing = |history: &&History| history.loss() > LOSS;
         let with_media = || self.participants.values().filter(|one| one.has_media());
         let (count, losing) = (with_media().count(), with_media().filter(losing).count());
+        let is_busy = is_encoder_late(stats);
         for history in self.participants.values_mut() {
             history.settle(match (count, losing) {
+                (1.., losing) if is_busy && losing < count => QualityCause::Computer,
                 (2.., losing) if losing == count => QualityCause::Own,
                 (2.., _) => QualityCause::Theirs,
                 _ => QualityCause::Path,
@@ -101,6 +105,25 @@ impl QualityMonitor {
         let key = (session.clone(), participant.clone());
         self.participants.get(&key).map(|history| history.quality).unwrap_or_default()
     }
+}
+
+/// Whether a video is sent smaller than it is wanted, because an encoder was late.
+fn is_encoder_late(stats: &Stats) -> bool {
+    let participants = stats.sessions.iter().flat_map(|session| &session.participants);
+    participants.flat_map(|one| &one.rtc).any(|one| match one {
+        RtcStats::OutboundRtp(stream) => {
+            stream.quality_limitation_reason == Some(QualityLimitation::Cpu)
+        }
+        RtcStats::MediaSource(_)
+        | RtcStats::Transport(_)
+        | RtcStats::CandidatePair(_)
+        | RtcStats::LocalCandidate(_)
+        | RtcStats::RemoteCandidate(_)
+        | RtcStats::Codec(_)
+        | RtcStats::InboundRtp(_)
+        | RtcStats::RemoteInboundRtp(_)
+        | RtcStats::RemoteOutboundRtp(_) => false,
+    })
 }
 
 /// What was counted of a participant until some moment.

@@ -164,6 +164,9 @@ pub enum Event {
     /// The user speaks, and somebody would hear it, but a switch mutes the microphone everywhere.
     /// Announced once for each mute.
     SpeakingWhileMuted,
+    /// This computer is too busy to encode the video as large as it is wanted: it is sent smaller for
+    /// a while. The snapshot says for how long.
+    EncoderLate,
     /// Something failed.
     Failed(Failure),
     /// A session ended for us.

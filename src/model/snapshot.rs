@@ -30,6 +30,8 @@ pub struct Snapshot {
     pub voice_processing: VoiceProcessing,
     /// Whether the microphone gives nothing but digital silence.
     pub is_microphone_silent: bool,
+    /// Whether this computer is too busy to encode the video as large as it is wanted.
+    pub is_encoder_late: bool,
 }
 
 impl Snapshot {

@@ -211,6 +211,9 @@ fn live_view(
                 labels::sentence(wording::MICROPHONE_SILENT)
             }
             DeviceKind::MICROPHONE => "Your level".to_owned(),
+            DeviceKind::CAMERA if view.snapshot.is_encoder_late => {
+                labels::sentence(wording::ENCODER_LATE)
+            }
             DeviceKind::CAMERA => "What your camera sees".to_owned(),
             DeviceKind::Speaker => "In use".to_owned(),
         },

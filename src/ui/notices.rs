@@ -148,6 +148,9 @@ impl Notices {
             Event::SpeakingWhileMuted => {
                 self.toast(labels::sentence(wording::SPEAKING_WHILE_MUTED), None, now);
             }
+            Event::EncoderLate => {
+                self.toast(labels::sentence(wording::ENCODER_LATE), None, now);
+            }
             // The session cards show the state of their hub. Only its return is news.
             Event::HubRestored { .. } => self.toast("The hub is back".to_owned(), None, now),
             Event::HubLost { .. }
@@ -388,6 +391,7 @@ fn is_about_departing_session(event: &Event, snapshot: &Snapshot) -> bool {
         | Event::MicrophoneSilent
         | Event::ActiveSpeaker { .. }
         | Event::SpeakingWhileMuted
+        | Event::EncoderLate
         | Event::Undelivered { .. } => false,
     }
 }

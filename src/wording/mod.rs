@@ -16,6 +16,9 @@ pub const MICROPHONE_SILENT: &str =
 /// Somebody speaks, and every switch that matters mutes the microphone.
 pub const SPEAKING_WHILE_MUTED: &str = "you are muted; nobody hears you";
 
+/// Encoders were late, and a layer was given up.
+pub const ENCODER_LATE: &str = "this computer is busy; your video is sent smaller for now";
+
 /// The sentence for a failure.
 pub fn failure(failure: &Failure) -> String {
     let session = failure.session.as_ref().map_or("", SessionId::as_str);

@@ -93,6 +93,7 @@ impl World {
             | Event::MicrophoneSilent
             | Event::ActiveSpeaker { .. }
             | Event::SpeakingWhileMuted
+            | Event::EncoderLate
             | Event::Renamed { .. }
             | Event::Access { .. }
             | Event::FirstFrame { .. } => Ok(()),

@@ -109,6 +109,7 @@ pub(crate) fn may_close(cause: Option<&Input>) -> bool {
             Input::Peer(..)
             | Input::Device(..)
             | Input::MicrophoneActivity(_)
+            | Input::EncoderLate(_)
             | Input::SourcesAvailable(_)
             | Input::Preview(_)
             | Input::ActiveSpeaker(..)

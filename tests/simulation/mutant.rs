@@ -153,6 +153,7 @@ impl Shim {
             | Input::Peer(..)
             | Input::Device(..)
             | Input::MicrophoneActivity(_)
+            | Input::EncoderLate(_)
             | Input::SourcesAvailable(_)
             | Input::Preview(_)
             | Input::ActiveSpeaker(..)

@@ -444,6 +444,7 @@ impl World {
             | Event::MicrophoneSilent
             | Event::ActiveSpeaker { .. }
             | Event::SpeakingWhileMuted
+            | Event::EncoderLate
             | Event::MessageReceived { .. }
             | Event::MessageSent { .. }
             | Event::Undelivered { .. } => {}

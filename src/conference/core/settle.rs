@@ -78,6 +78,7 @@ impl Conference {
             devices: self.devices.clone(),
             voice_processing: self.microphone.processing,
             is_microphone_silent: self.microphone.is_silent(),
+            is_encoder_late: self.is_encoder_late,
         }
     }
 
@@ -122,4 +123,5 @@ fn is_same_snapshot(next: &Snapshot, last: &Snapshot) -> bool {
         && (next.enabled, &next.devices, &next.hubs) == (last.enabled, &last.devices, &last.hubs)
         && next.voice_processing == last.voice_processing
         && next.is_microphone_silent == last.is_microphone_silent
+        && next.is_encoder_late == last.is_encoder_late
 }

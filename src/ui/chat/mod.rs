@@ -100,6 +100,7 @@ impl Chats {
             | Event::MicrophoneSilent
             | Event::ActiveSpeaker { .. }
             | Event::SpeakingWhileMuted
+            | Event::EncoderLate
             | Event::Failed(_)
             | Event::Ended { .. } => return,
         };

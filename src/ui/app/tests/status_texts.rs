@@ -251,6 +251,7 @@ fn a_silent_microphone_and_speech_while_muted_are_told_and_the_menu_says_why_the
     for (event, text) in [
         (Event::MicrophoneSilent, silent),
         (Event::SpeakingWhileMuted, "You are muted. Nobody hears you."),
+        (Event::EncoderLate, "This computer is busy. Your video is sent smaller for now."),
     ] {
         app(&mut window).on_event(&event, 0.0);
         window.run_steps(2);
