@@ -17,6 +17,7 @@ use clap::{
 };
 
 use super::{
+    data_use::DataUseArgs,
     link_source::LinkSource,
     serve::ServeOptions,
     trace::{TraceArgs, TraceTask},
@@ -266,6 +267,9 @@ pub struct Common {
     /// What is done to the sound of the microphone.
     #[command(flatten)]
     voice: VoiceArgs,
+    /// How much data the sessions use.
+    #[command(flatten)]
+    pub(super) data_use: DataUseArgs,
     /// The output for received audio.
     #[arg(long, value_name = "SPEC", default_value = "default",
         value_parser = OsStringValueParser::new().try_map(SpeakerSpec::parse))]

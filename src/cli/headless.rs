@@ -29,9 +29,9 @@ use crate::{
     engine::{CoreTrace, Engine, EngineOptions, Handle, TraceEnd, fresh_session_id},
     media,
     model::{
-        ChatText, Command, ConnectionFault, DeviceKind, DeviceState, EndReason, Event, Failure,
-        FailureCause, FailureCode, Media, ParticipantState, Role, SessionId, SessionKind, Snapshot,
-        Stats, TextError,
+        ChatText, Command, ConnectionFault, DataUse, DeviceKind, DeviceState, EndReason, Event,
+        Failure, FailureCause, FailureCode, Media, ParticipantState, Role, SessionId, SessionKind,
+        Snapshot, Stats, TextError,
     },
     playback,
     process::{Output, Signals},
@@ -97,7 +97,11 @@ async fn run_sessions(common: &Common, commands: Vec<Command>) -> anyhow::Result
             headless.active.insert(session.clone());
             headless.pending.insert(session.clone(), ExitReason::StillWaiting);
         }
+        let saves = save_command(&command, common.data_use.choice());
         handle.send(command).await;
+        if let Some(command) = saves {
+            handle.send(command).await;
+        }
     }
     let input = StdinUse {
         chat: common.say.then(StdinLines::start).transpose()?,
@@ -109,6 +113,12 @@ async fn run_sessions(common: &Common, commands: Vec<Command>) -> anyhow::Result
         trace.wait().await;
     }
     result
+}
+
+/// Returns the command that limits the data of the session that another command opens or joins.
+fn save_command(command: &Command, data_use: DataUse) -> Option<Command> {
+    let session = command.session().filter(|_| data_use != DataUse::Full)?.clone();
+    Some(Command::SetDataUse { session, data_use })
 }
 
 /// Prints what is wrong with a command line.

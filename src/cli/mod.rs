@@ -6,6 +6,8 @@
 mod args;
 #[cfg(feature = "media")]
 mod commands;
+#[cfg(feature = "media")]
+mod data_use;
 #[cfg_attr(not(feature = "media"), expect(dead_code, reason = "a hub alone prints few events"))]
 mod event_printer;
 mod exit_reason;

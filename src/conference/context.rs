@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{effects::EffectQueue, hubs::Hubs, input::HubRef};
 use crate::model::{
-    ClientMessage, Direction, Instance, Media, MediaTime, Member, MixId, ParticipantId, Payload,
-    PeerMedia, PerChannel, PerSource, Role, SessionId, SessionKind, Source,
+    ClientMessage, DataUse, Direction, Instance, Media, MediaTime, Member, MixId, ParticipantId,
+    Payload, PeerMedia, PerChannel, PerSource, Role, SessionId, SessionKind, Source,
 };
 
 /// The core's state that a session may use while it handles an input.
@@ -28,6 +28,8 @@ pub(super) struct SessionInfo {
     /// This run of our program, as the session's hub knows it.
     pub(super) instance: Instance,
     pub(super) hub: HubRef,
+    /// How much data the session may use.
+    pub(super) data_use: DataUse,
 }
 
 /// What the decisions about a participant depend on, and where their effects go.

@@ -188,12 +188,10 @@ impl Conference {
                 self.effects.push(Effect::SetVoiceProcessing(chosen));
             }
             Command::SetEnabled { session: Some(session), switch, enabled } => {
-                match self.session_and_context(&session).0 {
-                    Some(one) => one.enabled.set(switch, enabled),
-                    None => {
-                        self.effects.announce_failure(SessionFailure::NotInSession.of(&session))
-                    }
-                }
+                self.change_session(&session, |one| one.enabled.set(switch, enabled));
+            }
+            Command::SetDataUse { session, data_use } => {
+                self.change_session(&session, |one| one.set_data_use(data_use));
             }
             Command::SetEnabled { session: None, switch, enabled } => {
                 self.enabled.set(switch, enabled);
@@ -220,11 +218,13 @@ impl Conference {
             return;
         }
         let (sessions, mut cx) = self.sessions_and_context();
-        // A session that is requested again keeps the mute switches of the ended one.
-        let enabled = sessions.iter().find(|one| one.id == id).map(|one| one.enabled);
+        // A session that is requested again keeps the mute switches and the data use of the ended one.
+        let before = sessions.iter().find(|one| one.id == id);
+        let kept = before.map(|one| (one.enabled, one.data_use())).unwrap_or_default();
         sessions.retain(|one| one.id != id);
         let mut session = Session::request(id, request, hubs, &mut cx);
-        session.enabled = enabled.unwrap_or_default();
+        session.enabled = kept.0;
+        session.set_data_use(kept.1);
         sessions.push(session);
     }
 
@@ -254,6 +254,13 @@ impl Conference {
         let (session, mut cx) = self.session_and_context(id);
         match session {
             Some(session) => action(session, &mut cx),
+            None => self.effects.announce_failure(SessionFailure::NotInSession.of(id)),
+        }
+    }
+
+    fn change_session(&mut self, id: &SessionId, change: impl FnOnce(&mut Session)) {
+        match self.session_and_context(id).0 {
+            Some(session) => change(session),
             None => self.effects.announce_failure(SessionFailure::NotInSession.of(id)),
         }
     }

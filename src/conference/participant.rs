@@ -379,7 +379,7 @@ impl Participant {
     ) {
         let reachable = self.is_reachable(cx.hub_down_since);
         let ConnectionPhase::Open(peer) = &mut self.connection else { return };
-        peer.apply_enabled(enabled, &self.theirs, cx.effects);
+        peer.apply_enabled(enabled, &self.theirs, cx);
         // A failed device is still needed, because it may recover, but it is signalled as off.
         let ours = peer.enabled_sources(enabled.sources.and(working));
         let signal = peer.media_signal(ours, cx.info);

@@ -11,9 +11,9 @@ use super::{
     signalled_media::SignalledMedia,
 };
 use crate::model::{
-    ConnectionFailure, Enabled, Layer, Media, MediaTime, NegotiatedMedia, ParticipantId, Payload,
-    PeerCommand, PeerEvent, PeerId, PeerMedia, PeerState, PerSource, ShownSize, Source, Track,
-    TrackList, WantedTrack, WantedTracks,
+    ConnectionFailure, DataUse, Enabled, Layer, Media, MediaTime, NegotiatedMedia, ParticipantId,
+    Payload, PeerCommand, PeerEvent, PeerId, PeerMedia, PeerState, PerSource, ShownSize, Source,
+    Track, TrackList, WantedTrack, WantedTracks,
 };
 
 /// An open peer connection.
@@ -27,6 +27,8 @@ pub(super) struct Peer {
     negotiated: NegotiatedMedia,
     /// The sources that it sends.
     sending: PerSource<bool>,
+    /// The highest layer of video that it sends.
+    highest_layer: Layer,
     /// How its audio is played.
     playback: Playback,
     /// Of which sources video is expected.
@@ -95,6 +97,7 @@ impl Peer {
             media,
             negotiated: NegotiatedMedia::default(),
             sending: PerSource::NONE,
+            highest_layer: Layer::Full,
             playback: Playback { is_audible: true, is_expected: true },
             expects_video: PerSource::ALL,
             remote_tracks: TrackList::default(),
@@ -151,14 +154,15 @@ impl Peer {
         &mut self,
         enabled: Enabled,
         signalled: &SignalledMedia,
-        effects: &mut EffectQueue,
+        cx: &mut ParticipantContext<'_>,
     ) {
+        let (data_use, effects) = (cx.info.data_use, &mut *cx.effects);
         let theirs = signalled.sources.and(self.negotiated.receives);
         let sending =
             if self.is_new() { PerSource::NONE } else { self.enabled_sources(enabled.sources) };
-        if sending != self.sending {
-            self.sending = sending;
-            let layers = sending.map(|is_sent| is_sent.then_some(Layer::Full));
+        if (sending, data_use.layer()) != (self.sending, self.highest_layer) {
+            (self.sending, self.highest_layer) = (sending, data_use.layer());
+            let layers = sending.map(|is_sent| is_sent.then_some(data_use.layer()));
             effects.push(Effect::SetSending { peer: self.id, layers });
         }
         let is_silent = matches!(self.media_state, MediaState::Disconnected { .. });
@@ -171,7 +175,7 @@ impl Peer {
         let receives = self.media.receives();
         let is_video = |source: &Source| source.media() == Media::Video && receives[*source];
         for source in Source::ALL.into_iter().filter(is_video) {
-            let expected = theirs[source];
+            let expected = theirs[source] && data_use.has_video();
             if std::mem::replace(&mut self.expects_video[source], expected) != expected {
                 effects.push(Effect::ExpectVideo { peer: self.id, source, expected });
             }
@@ -202,17 +206,18 @@ impl Peer {
     }
 
     /// The videos of the remote peer that we show; `None` if we want all in full size.
-    fn wants(&self) -> Option<WantedTracks> {
+    fn wants(&self, data_use: DataUse) -> Option<WantedTracks> {
         let received = self.media.receives().and(self.negotiated.receives);
         let videos: Vec<_> = Source::ALL
             .into_iter()
             .filter(|source| source.media() == Media::Video && received[*source])
             .collect();
-        if videos.iter().all(|source| self.shown[*source].is_none()) {
+        let shown = self.shown.map(|size| data_use.limit(size));
+        if videos.iter().all(|source| shown[*source].is_none()) {
             return None;
         }
         let wanted = videos.into_iter().map(|source| {
-            let size = self.shown[source].unwrap_or(ShownSize::MAX);
+            let size = shown[source].unwrap_or(ShownSize::MAX);
             Some(WantedTrack { id: self.negotiated.tracks[source].clone()?, size })
         });
         // A list that lacks a track whose id is not known would say that it is not shown.
@@ -229,7 +234,7 @@ impl Peer {
         // A list that lacks a track whose id is not known would say that it is off.
         let tracks = Source::ALL.into_iter().filter(|source| sent[*source]).map(track);
         let tracks = tracks.collect::<Option<TrackList>>().filter(|tracks| !tracks.is_empty());
-        let wants = self.wants();
+        let wants = self.wants(info.data_use);
         Payload::Media { microphone: on.microphone, camera: on.camera, tracks, wants }
     }
 

@@ -16,7 +16,7 @@ use super::{
     membership::{JoinedInfo, Membership},
 };
 use crate::model::{
-    ActiveSpeaker, ChatFailure, ChatText, ClientMessage, CloseReason, Enabled, EndReason,
+    ActiveSpeaker, ChatFailure, ChatText, ClientMessage, CloseReason, DataUse, Enabled, EndReason,
     ErrorCode, Event, Failure, HubEndpoint, HubFailure, HubUrl, Media, MediaTime, ParticipantId,
     PeerEvent, PerSource, Role, SessionId, SessionKind, SessionLink, SessionStatus, ShownSize,
 };
@@ -27,6 +27,8 @@ pub(super) struct Session {
     pub(super) id: SessionId,
     /// The session's own mute switches. They live from the request until the session is dismissed.
     pub(super) enabled: Enabled,
+    /// How much data it may use. As the switches, it lives until the session is dismissed.
+    data_use: DataUse,
     /// Whether it is being left, which can be undone. Everything is muted meanwhile.
     pub(super) is_departing: bool,
     /// Whether anything of it may have changed since it was last settled and shown.
@@ -74,6 +76,7 @@ impl Session {
         let mut session = Self {
             id,
             enabled,
+            data_use: DataUse::Full,
             is_departing: false,
             is_touched: true,
             active_speaker: None,
@@ -82,6 +85,20 @@ impl Session {
         };
         session.fail_lookup_if_over(cx);
         session
+    }
+
+    /// How much data it may use.
+    pub(super) const fn data_use(&self) -> DataUse {
+        self.data_use
+    }
+
+    /// Sets how much data it may use.
+    pub(super) fn set_data_use(&mut self, data_use: DataUse) {
+        self.data_use = data_use;
+        if let SessionPhase::Joined(membership) = &mut self.phase {
+            membership.info.data_use = data_use;
+            membership.roster.touch_all();
+        }
     }
 
     /// Whether it has ended, for whatever reason.
@@ -218,6 +235,7 @@ impl Session {
         cx: &mut CoreContext<'_>,
     ) {
         let enabled = if self.is_departing { Enabled::NONE } else { outside.and(self.enabled) };
+        let enabled = self.data_use.apply(enabled);
         if let SessionPhase::Joined(membership) = &mut self.phase {
             let (roster, mut cx) = membership.roster_and_context(cx);
             roster.apply_enabled(enabled, working, &mut cx);
@@ -362,7 +380,8 @@ impl Session {
             }
         }
         let (limit, role, hub) = (joined_info.limit, joined_info.role, hub.clone());
-        let info = SessionInfo { session, kind, limit, role, me, instance, hub };
+        let data_use = self.data_use;
+        let info = SessionInfo { session, kind, limit, role, me, instance, hub, data_use };
         let mut membership = Membership::new(info, url);
         membership.on_joined(joined_info, cx);
         self.phase = SessionPhase::Joined(Box::new(membership));

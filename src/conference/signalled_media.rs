@@ -53,7 +53,8 @@ mod tests {
     use super::super::{Effect, Input, tests::fixture::*};
     use super::*;
     use crate::model::{
-        MixId, MuteSwitch, NegotiatedMedia, Payload, PeerEvent, PeerId, PeerState, Track, TrackId,
+        Command, DataUse, Layer, MixId, MuteSwitch, NegotiatedMedia, Payload, PeerEvent, PeerId,
+        PeerState, Track, TrackId,
     };
 
     /// A connection to "a" is up, with these tracks for our sources.
@@ -204,6 +205,49 @@ mod tests {
         assert_eq!(wants(&fixture), [r#"[{"id":"1","width":0,"height":0}]"#]);
         fixture.handle(shown(None));
         assert_eq!(wants(&fixture), ["null"]);
+    }
+
+    /// What was set to be sent, and what was signalled that we want, since the last call.
+    fn changes(fixture: &mut Fixture, data_use: DataUse) -> (Vec<Option<Layer>>, Vec<String>) {
+        let session = session();
+        fixture.handle(Input::Command(Command::SetDataUse { session, data_use }));
+        let sent = fixture.effects.iter().filter_map(|effect| {
+            let Effect::SetSending { layers, .. } = effect else { return None };
+            Some(layers.camera)
+        });
+        let wants = fixture.signals().into_iter().filter_map(|payload| {
+            let Payload::Media { wants, .. } = payload else { return None };
+            Some(serde_json::to_string(&wants).unwrap())
+        });
+        (sent.collect(), wants.collect())
+    }
+
+    #[test]
+    fn a_session_that_saves_data_receives_and_sends_the_smallest_layer_or_no_video() {
+        let mut fixture = connected(both_tracks());
+        let small = r#"[{"id":"1","width":320,"height":180}]"#.to_owned();
+        let hidden = r#"[{"id":"1","width":0,"height":0}]"#.to_owned();
+        let saving = changes(&mut fixture, DataUse::Saving);
+        assert_eq!(saving, (vec![Some(Layer::Quarter)], vec![small.clone()]));
+        assert_eq!(fixture.status().data_use, DataUse::Saving);
+        assert_eq!(changes(&mut fixture, DataUse::Saving), (vec![], vec![]));
+        assert_eq!(changes(&mut fixture, DataUse::AudioOnly), (vec![None], vec![hidden]));
+        assert!(fixture.effects.iter().any(|effect| {
+            matches!(effect, Effect::ExpectVideo { source: Source::Camera, expected: false, .. })
+        }));
+        let full = changes(&mut fixture, DataUse::Full);
+        assert_eq!(full, (vec![Some(Layer::Full)], vec!["null".to_owned()]));
+        // The size at which it is shown still counts.
+        let camera = Some(ShownSize { width: 1280, height: 720 });
+        fixture.handle(Input::Shown(PeerId(1), PerSource { camera, microphone: None }));
+        assert_eq!(changes(&mut fixture, DataUse::Saving).1, [small]);
+        // Another participant of the session gets no more either.
+        fixture.receive(participant_joined(member("b"))).peer_state(2, PeerState::Connected);
+        let layers = fixture.effects.iter().find_map(|effect| {
+            let Effect::SetSending { peer: PeerId(2), layers } = effect else { return None };
+            Some(layers.camera)
+        });
+        assert_eq!(layers, Some(Some(Layer::Quarter)));
     }
 
     #[test]

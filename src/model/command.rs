@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ChatText, HubUrl, ParticipantId, SessionId, SessionKind, Source, VoiceProcessing};
+use super::{
+    ChatText, DataUse, HubUrl, ParticipantId, SessionId, SessionKind, Source, VoiceProcessing,
+};
 
 /// A command of the user. The window or the command line sends it, the engine carries it out.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -63,6 +65,13 @@ pub enum Command {
         switch: MuteSwitch,
         /// Whether the media is enabled; `false` mutes it.
         enabled: bool,
+    },
+    /// Sets how much data a session may use. A session that is requested again keeps it.
+    SetDataUse {
+        /// The session.
+        session: SessionId,
+        /// How much.
+        data_use: DataUse,
     },
     /// Changes the user's name in every session.
     Rename {
@@ -137,6 +146,7 @@ impl Command {
             | Self::Allow { session, .. }
             | Self::Lock { session, .. }
             | Self::SendMessage { session, .. }
+            | Self::SetDataUse { session, .. }
             | Self::SetEnabled { session: Some(session), .. } => Some(session),
             Self::SetEnabled { session: None, .. }
             | Self::Rename { .. }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::{
-    CandidatePairStats, DeviceKind, DeviceState, Enabled, InboundRtpStats, Media, MediaTime,
-    ParticipantId, ParticipantState, ParticipantStatus, PeerId, PerSource, Role, SessionId,
-    SessionKind, SessionLink, SessionState, SessionStatus, Snapshot,
+    CandidatePairStats, DataUse, DeviceKind, DeviceState, Enabled, InboundRtpStats, Media,
+    MediaTime, ParticipantId, ParticipantState, ParticipantStatus, PeerId, PerSource, Role,
+    SessionId, SessionKind, SessionLink, SessionState, SessionStatus, Snapshot,
 };
 
 /// A session id; panics if `text` is not one.
@@ -40,6 +40,7 @@ pub(crate) fn session_status(
         limit: Some(12),
         state: SessionState::Live,
         enabled: Enabled::default(),
+        data_use: DataUse::Full,
         sending: PerSource::from_fn(|_| people > 0),
         participants: (0..people).map(person).collect(),
         active_speaker: None,

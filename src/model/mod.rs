@@ -5,6 +5,7 @@ mod call_quality;
 mod channel;
 mod chat;
 mod command;
+mod data_use;
 mod event;
 mod failure;
 #[cfg(test)]
@@ -40,6 +41,7 @@ pub use call_quality::{CallQuality, QualityCause, QualityLevel, QualityMonitor, 
 pub use channel::{DataChannelKind, PerChannel};
 pub use chat::{ChatMessage, ChatText, MAX_CHAT_BYTES, MAX_TEXT_BYTES, TextError};
 pub use command::{Command, Departure, JoinTarget, MuteSwitch, OpenRequest};
+pub use data_use::DataUse;
 pub use event::{EndReason, Event};
 pub use failure::{
     ChatFailure, ConnectionFailure, ConnectionFault, Failure, FailureCause, FailureCode,

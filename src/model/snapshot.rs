@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::{
-    EndReason, Failure, HubEndpoint, HubOwner, HubUrl, MediaSet, MediaTime, MuteSwitch,
+    DataUse, EndReason, Failure, HubEndpoint, HubOwner, HubUrl, MediaSet, MediaTime, MuteSwitch,
     ParticipantId, ParticipantList, PeerId, PerDevice, PerSource, Role, SessionId, SessionKind,
     SessionLink, Source, VoiceProcessing,
 };
@@ -155,6 +155,8 @@ pub struct SessionStatus {
     pub state: SessionState,
     /// The session's own mute switches.
     pub enabled: Enabled,
+    /// How much data it may use.
+    pub data_use: DataUse,
     /// Who speaks, as far as it can be heard here; `None` while nobody does. It changes within a second, and
     /// stays in short pauses.
     pub active_speaker: Option<ActiveSpeaker>,

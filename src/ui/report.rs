@@ -109,8 +109,8 @@ mod tests {
 
     use super::*;
     use crate::model::{
-        Enabled, HubUrl, ParticipantList, PerSource, Role, Secret, SessionId, SessionState,
-        SessionStatus,
+        DataUse, Enabled, HubUrl, ParticipantList, PerSource, Role, Secret, SessionId,
+        SessionState, SessionStatus,
     };
 
     fn session(id: &SessionId) -> SessionStatus {
@@ -124,6 +124,7 @@ mod tests {
             limit: None,
             state: SessionState::Live,
             enabled: Enabled::default(),
+            data_use: DataUse::Full,
             sending: PerSource::NONE,
             participants: ParticipantList::default(),
             active_speaker: None,

@@ -113,6 +113,7 @@ impl Client {
                 limit: None,
                 state: quintet::model::SessionState::Connecting,
                 enabled: quintet::model::Enabled::default(),
+                data_use: quintet::model::DataUse::Full,
                 sending: quintet::model::PerSource::NONE,
                 participants: quintet::model::ParticipantList::default(),
                 active_speaker: None,

@@ -101,6 +101,7 @@ impl Session {
             limit,
             state: self.state(),
             enabled: self.enabled,
+            data_use: self.data_use,
             active_speaker: self.speaker().cloned(),
             sending,
             participants,

@@ -84,7 +84,8 @@ impl Camera {
                 continue;
             }
             let share = video_share(&viewer.estimates.borrow(), AUDIO_WIRE_RATE);
-            let state = ViewerState { limit: Some(Layer::Full), share: Some(share) };
+            let state =
+                ViewerState { limit: Some(Layer::Full), share: Some(share), is_testing: false };
             self.allocator.set_viewer(key, state, now);
             let desired = self.allocator.desired(key).as_bps() + AUDIO_WIRE_RATE.as_bps();
             (viewer.set_desired)(Bitrate::from_bps(desired));
