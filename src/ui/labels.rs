@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use super::bidi;
 use crate::model::{
-    CallQuality, DepartureStatus, EndReason, ErrorCode, FailureCode, HUB_PORT, HubEndpoint,
-    HubOwner, HubUrl, LinkError, Media, MediaTime, ParticipantState, ParticipantStatus,
-    QualityCause, QualityProblem, Role, SessionId, SessionKind, SessionState, SessionStatus,
-    Snapshot, Topology,
+    CallQuality, DataUse, DepartureStatus, EndReason, ErrorCode, FailureCode, HUB_PORT,
+    HubEndpoint, HubOwner, HubUrl, LinkError, Media, MediaTime, ParticipantState,
+    ParticipantStatus, QualityCause, QualityProblem, Role, SessionId, SessionKind, SessionState,
+    SessionStatus, Snapshot, Topology,
 };
 
 /// The window's title. It is visible where the window itself is not, such as in a task bar.
@@ -76,6 +76,15 @@ pub(crate) const fn topology_hint(topology: Topology) -> &'static str {
         Topology::OneToOne => "You and one guest.",
         Topology::OneToMany => "Guests talk with you, not with each other.",
         Topology::ManyToMany => "Everyone sees and hears everyone.",
+    }
+}
+
+/// The item of a session's menu that chooses how much data it uses, and what that means.
+pub(crate) const fn data_use(data_use: DataUse) -> (&'static str, &'static str) {
+    match data_use {
+        DataUse::Full => ("Best picture", "Video as large as it is shown"),
+        DataUse::Saving => ("Save data", "Small video only, of you and of the others"),
+        DataUse::AudioOnly => ("Audio only", "No video, of you and of the others"),
     }
 }
 

@@ -6,7 +6,7 @@ use super::{
     action::{Action, NewSession},
     chat::Chats,
     icons::{Icon, IconState, icon_button, icon_switch},
-    labels, participants,
+    labels, participants, session_menu,
     sessions::{badge, split_row},
     switches::SwitchStyle,
     theme::{CORNER, GRID, Palette, SMALL},
@@ -168,8 +168,8 @@ fn link_row(ui: &mut Ui, session: &SessionStatus, session_name: &str) -> Option<
             });
         },
         |ui| {
-            let link = session.link.as_ref()?;
-            let mut action = None;
+            let mut action = session_menu::ui(ui, session, session_name);
+            let Some(link) = session.link.as_ref() else { return action };
             let label = format!("Copy link to {session_name}");
             if icon_button(ui, Icon::Link, &label, IconState::Plain).clicked() {
                 action = Some(Action::Copy(link.to_string(), format!("Link to {session_name}")));

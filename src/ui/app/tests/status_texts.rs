@@ -5,7 +5,7 @@ use super::*;
 use crate::{
     devices::Device,
     model::{
-        ActiveSpeaker, Enabled, HubEndpoint, HubOwner, PerSource, Processing, Source,
+        ActiveSpeaker, DataUse, Enabled, HubEndpoint, HubOwner, PerSource, Processing, Source,
         VoiceProcessing,
     },
     ui::devices::device_kinds,
@@ -239,6 +239,19 @@ fn the_sound_of_a_microphone_is_processed_as_the_menu_says_and_a_tone_has_no_swi
     assert_eq!(settings.engine_options().0.voice_processing, off);
     click(&mut window, "Test tone");
     assert!(window.query_by_label("Remove echo").is_none());
+}
+
+#[test]
+fn a_session_saves_data_as_its_menu_says() {
+    let mut window =
+        window(LARGE, snapshot_of(vec![session_status("s", SessionKind::FIVE[0], Role::Guest, 1)]));
+    click(&mut window, "Data use of Conference");
+    let session = session_id("s");
+    let sent = click(&mut window, "Save data");
+    let data_use = DataUse::Saving;
+    assert_eq!(sent, [Command::SetDataUse { session: session.clone(), data_use }]);
+    let sent = click(&mut window, "Audio only");
+    assert_eq!(sent, [Command::SetDataUse { session, data_use: DataUse::AudioOnly }]);
 }
 
 #[test]
