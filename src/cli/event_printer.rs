@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, io, sync::Arc, time::Instant};
 
 use serde_json::{Value, json};
 
+use super::summary;
 use crate::{
     model::{
         ActiveSpeaker, DeviceKind, Event, Failure, FailureCode, LeaveReason, Media, MediaTime,
@@ -74,7 +75,7 @@ impl EventPrinter {
     /// Prints the statistics of the whole run.
     pub(super) fn print_summary(&self, stats: &Stats) {
         if !self.json {
-            self.print_line(&summary_sentence(stats));
+            self.print_line(&summary::sentence(stats));
         } else if let Some(value) = stats_object("summary", stats) {
             self.print_object(value);
         }
@@ -378,19 +379,6 @@ fn as_json(event: &Event) -> Value {
             json!({"event": "ended", "session": session, "reason": reason.name()})
         }
     }
-}
-
-/// Returns the statistics of a run as one line.
-fn summary_sentence(stats: &Stats) -> String {
-    let participants: usize = stats.sessions.iter().map(|one| one.participants.len()).sum();
-    format!(
-        "summary     sessions {}, participants {participants}; opened: camera {}×, microphone {}×; \
-         CPU {:.1} s",
-        stats.sessions.len(),
-        stats.captures.video,
-        stats.captures.audio,
-        stats.cpu_seconds,
-    )
 }
 
 #[cfg(test)]

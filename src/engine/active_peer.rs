@@ -2,7 +2,7 @@
 
 use tracing::Span;
 
-use super::{local_media::LocalMedia, video_layers::VideoViewer};
+use super::{local_media::LocalMedia, remote_media::ParticipantKey, video_layers::VideoViewer};
 use crate::{
     conference::HubRef,
     model::{Bitrate, Layer, Media, PeerId, PerSource, ShownSize, Source},
@@ -14,6 +14,8 @@ pub(super) struct ActivePeer {
     pub(super) connection: Connection,
     /// The hub at which the remote participant is known.
     pub(super) hub: HubRef,
+    /// The participant that it leads to.
+    pub(super) participant: Option<ParticipantKey>,
     /// The highest layer that is sent of each source.
     pub(super) layers: PerSource<Option<Layer>>,
     /// At which size the remote peer shows the video of each source; `None` for full size.

@@ -21,7 +21,8 @@ use super::{
     hub_task::{HubHandle, HubTaskId, HubTaskOptions},
     instances::Instances,
     local_media::LocalMedia,
-    remote_media::{AudioRouting, ParticipantKey, PeerStats, RemoteMedia},
+    peer_stats::PeerStats,
+    remote_media::{AudioRouting, ParticipantKey, RemoteMedia},
     secret_store::SecretStore,
     session_stats::{CollectedStats, StatsCollector},
     speakers::SpeakerWatch,
@@ -390,15 +391,7 @@ impl Engine {
             Effect::OpenPeer { peer, session: _, hub, media, mixes } => {
                 self.open_peer(peer, hub, (media, mixes));
             }
-            Effect::ClosePeer(peer) => {
-                if let Some((source, stats)) = self.remote_media.remove_peer(peer) {
-                    self.session_stats.on_connection_closed(&source, stats);
-                }
-                self.wanted_sizes.remove(peer);
-                if let Some(mut active) = self.peers.remove(&peer) {
-                    active.set_sending(&mut self.local_media, (peer, PerSource::default()));
-                }
-            }
+            Effect::ClosePeer(peer) => self.close_peer(peer),
             Effect::Peer { peer, command } => {
                 if let Some(active) = self.peers.get(&peer) {
                     active.connection.command(command);
@@ -471,8 +464,23 @@ impl Engine {
         let (span, sinks) = (self.core.peer_span(peer), self.event_sinks.clone());
         let connection = span.in_scope(|| Connection::open(config, sinks));
         let (layers, shown_there) = (PerSource::default(), PerSource::default());
-        self.peers.insert(peer, ActivePeer { connection, hub, layers, shown_there, span });
+        let participant = self.core.session_of_peer(peer);
+        let active = ActivePeer { connection, hub, participant, layers, shown_there, span };
+        self.peers.insert(peer, active);
         self.report_shown_sizes();
+    }
+
+    fn close_peer(&mut self, peer: PeerId) {
+        let received = self.remote_media.remove_peer(peer);
+        self.wanted_sizes.remove(peer);
+        let Some(mut active) = self.peers.remove(&peer) else { return };
+        active.set_sending(&mut self.local_media, (peer, PerSource::default()));
+        let mut stats = received.map(|(_, stats)| stats).unwrap_or_default();
+        stats.add_connection(active.connection.stats());
+        stats.rtc.clear();
+        if let Some(participant) = &active.participant {
+            self.session_stats.on_connection_closed(participant, stats);
+        }
     }
 
     fn on_first_media(&mut self, peer: PeerId, media: Media) {
@@ -516,7 +524,7 @@ impl Engine {
                 Some((key, stats)) => (key.clone(), stats),
                 None => (self.core.session_of_peer(*peer)?, PeerStats::default()),
             };
-            stats.rtc = active.connection.stats();
+            stats.add_connection(active.connection.stats());
             self.remote_media.add_playout(*peer, &mut stats.rtc);
             self.local_media.add_layer(*peer, &mut stats.rtc);
             Some((key, stats))

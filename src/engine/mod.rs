@@ -11,6 +11,7 @@ mod instances;
 mod late_encoders;
 mod local_media;
 mod options;
+mod peer_stats;
 mod remote_media;
 mod secret_store;
 mod session_ids;

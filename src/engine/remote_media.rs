@@ -9,15 +9,14 @@ use tokio::sync::mpsc;
 
 use super::{
     Decode, EngineOptions, event_loop::EngineEvent, local_media::report_device_state,
-    speakers::SessionLevels,
+    peer_stats::PeerStats, speakers::SessionLevels,
 };
 use crate::{
     conference::HubRef,
     media::{Codec, FarEnd, IncomingTrack, TrackRef, TrackSinks},
     model::{
-        ActiveSpeaker, AudioStats, DeviceKind, InboundRtpStats, Media, ParticipantId, PeerId,
-        PerSource, PlayoutStats, RtcStats, SessionId, ShownSize, Source, TrackId, TrackList,
-        VideoStats,
+        ActiveSpeaker, DeviceKind, InboundRtpStats, Media, ParticipantId, PeerId, PerSource,
+        PlayoutStats, RtcStats, SessionId, ShownSize, Source, TrackId, TrackList,
     },
     playback::{
         AudioTrack, ClosingSpeaker, DecodePool, Speaker, SpeakerSpec, ToldLevel, ToneTap,
@@ -390,46 +389,6 @@ fn select_audible(
     best.into_values().map(|(track, _)| track).collect()
 }
 
-/// The statistics of one peer connection's remote tracks.
-#[derive(Clone, Debug, Default)]
-pub(super) struct PeerStats {
-    /// Of the video track, if there is one.
-    pub(super) video: Option<VideoStats>,
-    /// Of the audio track, if there is one.
-    pub(super) audio: Option<AudioStats>,
-    /// The tone of the audio track, if it is measured.
-    pub(super) tone: Option<ToneTap>,
-    /// Of the connection and its streams; empty once it has ended.
-    pub(super) rtc: Vec<RtcStats>,
-}
-
-impl PeerStats {
-    /// Adds the counts of an earlier peer connection to the same participant; the other values stay
-    /// those of `self`, or are taken from `earlier` if `self` has none.
-    pub(super) fn added_to(self, earlier: &Self) -> Self {
-        let video = match (self.video, &earlier.video) {
-            (Some(now), Some(then)) => Some(VideoStats {
-                received: then.received + now.received,
-                decoded: then.decoded + now.decoded,
-                frozen_ms: then.frozen_ms + now.frozen_ms,
-                ..now
-            }),
-            (now, then) => now.or_else(|| then.clone()),
-        };
-        let audio = match (self.audio, &earlier.audio) {
-            (Some(now), Some(then)) => Some(AudioStats {
-                packets: then.packets + now.packets,
-                lost: then.lost + now.lost,
-                concealed_ms: then.concealed_ms + now.concealed_ms,
-                ..now
-            }),
-            (now, then) => now.or_else(|| then.clone()),
-        };
-        let tone = self.tone.or_else(|| earlier.tone.clone());
-        Self { video, audio, tone, rtc: self.rtc }
-    }
-}
-
 impl PeerTracks {
     fn new(participant: ParticipantKey, hub: HubRef) -> Self {
         let (video, audio) = (PerSource::default(), PerSource::default());
@@ -442,7 +401,7 @@ impl PeerTracks {
             video: self.videos().next().map(|video| video.track.stats()),
             audio: self.audios().next().map(|audio| audio.voice.stats()),
             tone: self.audios().next().and_then(|audio| audio.tone.clone()),
-            rtc: vec![],
+            ..PeerStats::default()
         }
     }
 

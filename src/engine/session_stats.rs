@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::remote_media::{ParticipantKey, PeerStats};
+use super::{peer_stats::PeerStats, remote_media::ParticipantKey};
 use crate::{
     model::{
         AudioStats, Event, Media, MediaTime, ParticipantId, ParticipantState, ParticipantStats,
@@ -186,6 +186,8 @@ impl StatsCollector {
                 audio: media
                     .has(Media::Audio)
                     .then(|| peer.audio.unwrap_or_else(AudioStats::silent)),
+                retransmissions: peer.retransmissions,
+                estimate_bps: peer.estimate_bps,
                 rtc: peer.rtc,
             }
         };

@@ -76,7 +76,9 @@ pub use snapshot::{
     ParticipantStatus, RemovedParticipant, SessionState, SessionStatus, Snapshot,
 };
 pub use source::{DeviceKind, PerDevice, PerSource, Source};
-pub use stats::{AudioStats, Counts, Latency, ParticipantStats, SessionStats, Stats, VideoStats};
+pub use stats::{
+    AudioStats, Counts, Latency, ParticipantStats, Retransmissions, SessionStats, Stats, VideoStats,
+};
 pub use target::{parse_own_id, parse_target};
 pub use text::{changes_text_direction, clean_sentence};
 pub use token_bucket::{TimePoint, TokenBucket, TokenRate};

@@ -58,9 +58,44 @@ pub struct ParticipantStats {
     pub video: Option<VideoStats>,
     /// The received audio; `None` if the session has none.
     pub audio: Option<AudioStats>,
+    /// Packets that were sent again.
+    pub retransmissions: Retransmissions,
+    /// The rate that the path to the participant was last estimated to carry, in bit/s; `None`
+    /// before anything is known of it.
+    pub estimate_bps: Option<u64>,
     /// The peer connection of now, both directions; empty without one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rtc: Vec<RtcStats>,
+}
+
+/// Packets that were sent again because they were lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Retransmissions {
+    /// By this program.
+    pub sent: u64,
+    /// To this program, on a stream of their own.
+    pub received: u64,
+}
+
+impl Retransmissions {
+    /// Those of the streams of a connection.
+    pub fn of(rtc: &[RtcStats]) -> Self {
+        let mut all = Self::default();
+        for object in rtc {
+            if let RtcStats::OutboundRtp(stream) = object {
+                all.sent += stream.retransmitted_packets_sent;
+            } else if let RtcStats::InboundRtp(stream) = object {
+                all.received += stream.retransmitted_packets_received;
+            }
+        }
+        all
+    }
+
+    /// The sum of both.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self { sent: self.sent + other.sent, received: self.received + other.received }
+    }
 }
 
 /// Figures of one received video stream.
@@ -79,6 +114,8 @@ pub struct VideoStats {
     /// for the first. Counting goes on while the video is frozen. Time in which the camera is off, or in
     /// which nothing displays the video, does not count.
     pub frozen_ms: u64,
+    /// How often it froze, by the same definition.
+    pub freezes: u64,
     /// The delay from capture to the decoded frame, read from the timecode burnt into the test
     /// pattern: valid only on a single host. `None` without a timecode.
     pub latency_ms: Option<Latency>,
@@ -104,6 +141,10 @@ pub struct AudioStats {
     pub lost: u64,
     /// Milliseconds of audio that were concealed for lost or late packets.
     pub concealed_ms: u64,
+    /// Milliseconds of audio that were played, with those that were concealed.
+    pub played_ms: u64,
+    /// The share of the concealed in what was played: 0 to 1.
+    pub concealed_share: f64,
     /// The level of the last second, in dB below full scale (RMS); at least -120.
     pub level_dbfs: f64,
     /// The strongest tone of the last second, in hertz; `None` in silence.
@@ -117,6 +158,34 @@ impl AudioStats {
     /// The figures of a stream of which nothing was received.
     pub const fn silent() -> Self {
         let level_dbfs = Self::FLOOR_DBFS;
-        Self { packets: 0, lost: 0, concealed_ms: 0, level_dbfs, tone_hz: None }
+        Self {
+            packets: 0,
+            lost: 0,
+            concealed_ms: 0,
+            played_ms: 0,
+            concealed_share: 0.0,
+            level_dbfs,
+            tone_hz: None,
+        }
+    }
+
+    /// Adds the counts of an earlier stream of the same participant.
+    #[must_use]
+    pub fn added_to(self, earlier: &Self) -> Self {
+        let concealed_ms = earlier.concealed_ms + self.concealed_ms;
+        let played_ms = earlier.played_ms + self.played_ms;
+        Self {
+            packets: earlier.packets + self.packets,
+            lost: earlier.lost + self.lost,
+            concealed_ms,
+            played_ms,
+            concealed_share: Self::share(concealed_ms, played_ms),
+            ..self
+        }
+    }
+
+    /// The share of concealed audio in what was played: 0 if nothing was.
+    pub fn share(concealed_ms: u64, played_ms: u64) -> f64 {
+        concealed_ms as f64 / played_ms.max(1) as f64
     }
 }

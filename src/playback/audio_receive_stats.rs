@@ -1,10 +1,9 @@
 //! The receive statistics of an audio stream.
 
-use std::time::Duration;
-
 use super::receive_stats::JitterBufferDelay;
 use crate::{
     audio::{SILENCE_DBFS, linear_level},
+    media::AUDIO_RATE,
     model::{AudioPlayoutStats, AudioStats},
 };
 
@@ -38,12 +37,15 @@ impl Default for AudioReceiveStats {
 
 impl AudioReceiveStats {
     /// The statistics without the tone.
-    pub(super) const fn stats(&self) -> AudioStats {
-        let concealed = Duration::from_micros(self.concealed_samples * 1000 / 48);
+    pub(super) fn stats(&self) -> AudioStats {
+        let ms = |samples: u64| samples / u64::from(AUDIO_RATE / 1000);
+        let (concealed_ms, played_ms) = (ms(self.concealed_samples), ms(self.total_samples));
         AudioStats {
             packets: self.packets,
             lost: self.lost,
-            concealed_ms: concealed.as_millis() as u64,
+            concealed_ms,
+            played_ms,
+            concealed_share: AudioStats::share(concealed_ms, played_ms),
             level_dbfs: self.level_dbfs,
             tone_hz: None,
         }

@@ -150,13 +150,15 @@ impl VideoReceiveStats {
 
     /// The statistics until `now`.
     pub(super) fn stats(&self, now: MediaTime) -> VideoStats {
-        let frozen = self.total_freezes_duration + self.current_freeze(now);
+        let freeze = self.current_freeze(now);
+        let frozen = self.total_freezes_duration + freeze;
         VideoStats {
             received: self.frames_received,
             decoded: self.frames_decoded,
             width: self.size.map_or(0, |size| size.width),
             height: self.size.map_or(0, |size| size.height),
             frozen_ms: frozen.as_millis() as u64,
+            freezes: self.freezes + u64::from(!freeze.is_zero()),
             latency_ms: self.latency.percentiles(),
             strip: self.timecode.map(|timecode| timecode.name()),
         }

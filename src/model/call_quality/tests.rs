@@ -1,5 +1,7 @@
 use super::*;
-use crate::model::{AudioPlayoutStats, SessionKind, SessionStats, VideoPlayoutStats, fixtures};
+use crate::model::{
+    AudioPlayoutStats, Retransmissions, SessionKind, SessionStats, VideoPlayoutStats, fixtures,
+};
 
 /// What one participant's media do in each second.
 #[derive(Clone, Copy)]
@@ -79,6 +81,8 @@ impl Call {
                 name: String::new(),
                 video: None,
                 audio: None,
+                retransmissions: Retransmissions::default(),
+                estimate_bps: None,
                 rtc: vec![
                     RtcStats::CandidatePair(fixtures::candidate_pair()),
                     RtcStats::InboundRtp(Box::new(inbound(Media::Audio, &self.totals[index]))),

@@ -4,7 +4,7 @@ use super::*;
 use crate::model::{
     AudioPlayoutStats, CandidatePairStats, CandidateStats, CandidateType, DtlsTransportState,
     IceTransportState, InboundRtpStats, JitterBufferStats, ParticipantStats, PlayoutStats,
-    RtcStats, SessionStats, Stats, TransportStats, VideoPlayoutStats, fixtures,
+    Retransmissions, RtcStats, SessionStats, Stats, TransportStats, VideoPlayoutStats, fixtures,
 };
 
 /// The statistics of a call with one participant after that many seconds of received video.
@@ -36,6 +36,8 @@ fn stats_after(snapshot: &Snapshot, seconds: u64) -> Stats {
         name: participant.name.clone(),
         video: None,
         audio: None,
+        retransmissions: Retransmissions::default(),
+        estimate_bps: None,
         rtc,
     };
     let sessions = vec![SessionStats {
