@@ -12,6 +12,7 @@ mod packet_level;
 mod resample;
 mod speech_detector;
 mod stretch;
+mod test_sound;
 mod tone;
 mod voice_processor;
 
@@ -26,5 +27,6 @@ pub use packet_level::PacketLevel;
 pub use resample::Resampler;
 pub use speech_detector::SpeechDetector;
 pub use stretch::{STRETCH_WINDOW, is_quiet, lengthen, shorten};
+pub use test_sound::{fade_ends, test_sound};
 pub use tone::tone_hz;
 pub use voice_processor::{Stages, VoiceProcessor};

@@ -16,6 +16,7 @@ use super::{
     lookup::{OpenOptions, SessionRequest},
     microphone::Microphone,
     session::Session,
+    sound_check::SoundChecks,
 };
 use crate::model::{
     ActiveSpeaker, ChatText, Command, DeviceKind, DeviceState, Enabled, ErrorCode, Event, Failure,
@@ -45,6 +46,7 @@ pub struct Conference {
     devices: PerDevice<DeviceState>,
     microphone: Microphone,
     is_encoder_late: bool,
+    sound_checks: SoundChecks,
     departure: Option<PendingDeparture>,
     /// The switches and sources for which the sessions were last settled. If they change, all are
     /// settled.
@@ -67,6 +69,7 @@ impl Default for Conference {
             devices: PerDevice::default(),
             microphone: Microphone::default(),
             is_encoder_late: false,
+            sound_checks: SoundChecks::default(),
             departure: None,
             settled_for: None,
             snapshot: Arc::default(),
@@ -99,6 +102,7 @@ impl Conference {
                 }
                 self.is_encoder_late = is_late;
             }
+            Input::SoundCheck(stage) => self.sound_checks.set_stage(stage),
             Input::SourcesAvailable(available) => self.available = available,
             Input::Preview(sources) => self.demand.set_preview(sources),
             Input::ActiveSpeaker(session, speaker) => self.set_active_speaker(&session, speaker),
@@ -187,6 +191,7 @@ impl Conference {
                 self.microphone.processing = chosen;
                 self.effects.push(Effect::SetVoiceProcessing(chosen));
             }
+            Command::StartSoundCheck(check) => self.sound_checks.start(check, &mut self.effects),
             Command::SetEnabled { session: Some(session), switch, enabled } => {
                 self.change_session(&session, |one| one.enabled.set(switch, enabled));
             }

@@ -11,7 +11,7 @@ use super::{
     effects::{Effect, EffectQueue},
     media_use::MediaUse,
 };
-use crate::model::{MediaTime, PerDevice, PerSource, Source};
+use crate::model::{MediaTime, PerDevice, PerSource, SoundCheckStage, Source};
 
 /// The local devices that are needed.
 #[derive(Debug, Default)]
@@ -20,6 +20,7 @@ pub(super) struct Demand {
     speaker: bool,
     /// The sources that are displayed here.
     preview: PerSource<bool>,
+    sound_check: Option<SoundCheckStage>,
 }
 
 /// Whether a source is needed.
@@ -44,6 +45,11 @@ impl Demand {
         self.preview = preview;
     }
 
+    /// Sets what a check of the user's own sound does.
+    pub(super) fn set_sound_check(&mut self, stage: Option<SoundCheckStage>) {
+        self.sound_check = stage;
+    }
+
     /// Updates the demand from what the peer connections of all sessions use.
     pub(super) fn settle(
         &mut self,
@@ -52,7 +58,8 @@ impl Demand {
         effects: &mut EffectQueue,
     ) {
         let before = self.wanted();
-        let (mut used, mut speaker) = (self.preview, false);
+        let (mut used, mut speaker) = (self.preview, self.sound_check.is_some());
+        used.microphone |= self.sound_check.is_some_and(SoundCheckStage::records);
         for session in sessions {
             used = used.or(session.sends);
             speaker |= session.receives_audio;

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::input::HubRef;
 use crate::model::{
     ClientMessage, Event, Failure, Layer, MixId, ParticipantId, PeerCommand, PeerId, PeerMedia,
-    PerDevice, PerSource, SessionId, ShownSize, Source, TrackList, VoiceProcessing,
+    PerDevice, PerSource, SessionId, ShownSize, SoundCheck, Source, TrackList, VoiceProcessing,
 };
 
 /// An action for the engine. The core does not wait for it: an outcome comes back as an
@@ -104,6 +104,9 @@ pub enum Effect {
     Demand(PerDevice<bool>),
     /// Process the sound of the microphone like this from now on.
     SetVoiceProcessing(VoiceProcessing),
+    /// Start a check of the user's own sound. What it does comes back as
+    /// [`Input::SoundCheck`](super::Input::SoundCheck), at the latest after twelve seconds its end.
+    StartSoundCheck(SoundCheck),
     /// Announce an event to the user; none is ever skipped.
     Announce(Event),
 }

@@ -198,6 +198,7 @@ impl Harness {
             | Effect::DisconnectHub(_)
             | Effect::SetName(_)
             | Effect::SetVoiceProcessing(_)
+            | Effect::StartSoundCheck(_)
             | Effect::Announce(_) => {}
         }
     }

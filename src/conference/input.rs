@@ -6,6 +6,7 @@ use super::hub_news::HubNews;
 use crate::model::{
     ActiveSpeaker, Command, DeviceKind, DeviceState, HubEndpoint, HubUrl, Instance,
     MicrophoneActivity, ParticipantId, PeerEvent, PeerId, PerSource, SessionId, ShownSize,
+    SoundCheckStage,
 };
 
 /// An input of the core.
@@ -24,6 +25,8 @@ pub enum Input {
     MicrophoneActivity(MicrophoneActivity),
     /// Whether encoders of video are late, so that a smaller layer is the largest one.
     EncoderLate(bool),
+    /// What the check of the user's own sound does now; `None` at its end.
+    SoundCheck(Option<SoundCheckStage>),
     /// Which sources exist. Replaces the previous report; until the first report, all exist.
     SourcesAvailable(PerSource<bool>),
     /// Which local sources are displayed here (the video, the level), independent of the peer connections. Replaces the

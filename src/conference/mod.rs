@@ -28,6 +28,7 @@ mod reachability;
 mod roster;
 mod session;
 mod signalled_media;
+mod sound_check;
 #[cfg(test)]
 mod tests;
 mod trace;

@@ -1,9 +1,10 @@
 //! The event loop: it passes inputs to the core and carries out its effects. It never waits for a
 //! reply.
 
+mod figures;
+
 use std::{collections::BTreeMap, future::pending, sync::Arc};
 
-use cpu_time::ProcessTime;
 use tokio::{
     sync::{
         mpsc::{self, error::TrySendError},
@@ -21,21 +22,20 @@ use super::{
     hub_task::{HubHandle, HubTaskId, HubTaskOptions},
     instances::Instances,
     local_media::LocalMedia,
-    peer_stats::PeerStats,
-    remote_media::{AudioRouting, ParticipantKey, RemoteMedia},
+    remote_media::{AudioRouting, RemoteMedia},
     secret_store::SecretStore,
-    session_stats::{CollectedStats, StatsCollector},
+    session_stats::StatsCollector,
+    sound_check::SoundChecks,
     speakers::SpeakerWatch,
-    tone_measurement::UnmeasuredStats,
     wanted_sizes::WantedSizes,
 };
 use crate::{
     conference::{Effect, HubEvent, HubNews, HubRef, Input, MemberNews, Playback, SessionNews},
     media::{self, FarEnd, IncomingTrack, Notifier, TrackSinks},
     model::{
-        ActiveSpeaker, Command, Event, JoinTarget, Media, MediaTime, MixId, OpenRequest,
-        ParticipantId, Payload, PeerEvent, PeerId, PeerMedia, PerDevice, PerSource, Snapshot,
-        Stats, VoiceProcessing, candidate_addresses,
+        Command, Event, JoinTarget, Media, MediaTime, MixId, OpenRequest, ParticipantId, Payload,
+        PeerEvent, PeerId, PeerMedia, PerDevice, PerSource, Snapshot, Stats, VoiceProcessing,
+        candidate_addresses,
     },
     network::KnownPaths,
     supervision::catch_async,
@@ -77,6 +77,7 @@ pub struct Engine {
     wanted_sizes: WantedSizes,
     speakers: SpeakerWatch,
     session_stats: StatsCollector,
+    sound_checks: SoundChecks,
     /// Events of hub tasks. They have their own queue: a hub that sends faster than the engine
     /// reads waits, and does not delay devices.
     hub_events: mpsc::Sender<HubTaskEvent>,
@@ -95,6 +96,8 @@ pub struct Engine {
 pub(super) enum EngineEvent {
     /// An input for the core.
     Core(Input),
+    /// Three seconds of the microphone, at 48 kHz.
+    Recorded(Vec<f32>),
     /// The first frame or packet of a remote track was decoded.
     FirstMedia {
         /// The peer connection of the track.
@@ -176,10 +179,15 @@ impl Engine {
                 (&track_sinks, far_end.clone()),
                 engine_events.clone(),
             ),
-            remote_media: RemoteMedia::new(&options, (track_sinks.clone(), far_end), engine_events),
+            remote_media: RemoteMedia::new(
+                &options,
+                (track_sinks.clone(), far_end),
+                engine_events.clone(),
+            ),
             wanted_sizes: WantedSizes::default(),
             speakers: SpeakerWatch::default(),
             session_stats: StatsCollector::default(),
+            sound_checks: SoundChecks::new(engine_events.clone()),
             hub_events,
             event_sinks: EventSinks { events: peer_events, tracks },
             events,
@@ -228,6 +236,9 @@ impl Engine {
                 EngineInput::Request(Some(Request::Call(call))) => self.handle_call(call),
                 EngineInput::Event(EngineEvent::Core(input)) => {
                     self.core.handle(input, media::now())
+                }
+                EngineInput::Event(EngineEvent::Recorded(samples)) => {
+                    self.sound_checks.play_back(samples, &mut self.remote_media);
                 }
                 EngineInput::Hub(HubTaskEvent { task: link, hub, event }) => {
                     if self.hubs.get(&hub).is_some_and(|(number, _)| *number == link) {
@@ -325,24 +336,6 @@ impl Engine {
         }
     }
 
-    /// Reports to the core who speaks, if it is time to look.
-    fn report_speakers(&mut self) {
-        let now = media::now();
-        if !self.speakers.is_due(now) {
-            return;
-        }
-        let mut levels = self.remote_media.speech_levels();
-        for session in &self.core.snapshot().sessions {
-            if session.sending.microphone {
-                let speakers = levels.entry(session.session.clone()).or_default();
-                speakers.push((ActiveSpeaker::Own, Some(self.local_media.level_dbfs())));
-            }
-        }
-        for (session, speaker) in self.speakers.update(levels, now) {
-            self.core.handle(Input::ActiveSpeaker(session, speaker), now);
-        }
-    }
-
     fn handle_command(&mut self, command: Command) {
         let now = media::now();
         if let Command::Open(OpenRequest { session, .. })
@@ -423,6 +416,9 @@ impl Engine {
                 self.remote_media.set_speaker_demand(speaker);
             }
             Effect::SetVoiceProcessing(chosen) => self.local_media.set_voice_processing(chosen),
+            Effect::StartSoundCheck(check) => {
+                self.sound_checks.start(check, (&self.local_media, &mut self.remote_media));
+            }
             Effect::Announce(event) => self.announce(event),
         }
     }
@@ -498,37 +494,6 @@ impl Engine {
         if let Err(TrySendError::Full(_)) = self.events.try_send(event) {
             tracing::error!("the event queue is full, an event is lost");
         }
-    }
-
-    fn stats(&self, with_past: bool) -> UnmeasuredStats {
-        let (captures, encoders) = self.local_media.counts();
-        let CollectedStats { sessions, tones } =
-            self.session_stats.collect(self.peer_stats(), with_past);
-        let stats = Stats {
-            captures,
-            encoders,
-            layer_changes: self.local_media.layer_changes(),
-            cpu_seconds: ProcessTime::try_now()
-                .map_or(0.0, |time| time.as_duration().as_secs_f64()),
-            rtc: self.local_media.rtc_stats(),
-            sessions,
-        };
-        UnmeasuredStats { stats, tones }
-    }
-
-    /// Returns the statistics of every peer connection.
-    fn peer_stats(&self) -> impl Iterator<Item = (ParticipantKey, PeerStats)> {
-        self.peers.iter().filter_map(|(peer, active)| {
-            let received = self.remote_media.stats(*peer);
-            let (key, mut stats) = match received {
-                Some((key, stats)) => (key.clone(), stats),
-                None => (self.core.session_of_peer(*peer)?, PeerStats::default()),
-            };
-            stats.add_connection(active.connection.stats());
-            self.remote_media.add_playout(*peer, &mut stats.rtc);
-            self.local_media.add_layer(*peer, &mut stats.rtc);
-            Some((key, stats))
-        })
     }
 
     /// Leaves every session, waits until the hubs are notified, and ends.

@@ -11,6 +11,7 @@ use super::{
     EngineOptions,
     device_slot::DeviceSlot,
     event_loop::EngineEvent,
+    sound_check::LoopRecorder,
     video_layers::{LateReport, StartEncoder, VideoLayers, VideoViewer},
 };
 use crate::{
@@ -53,6 +54,8 @@ pub(super) struct LocalMedia {
     idle_audio_encoder: Arc<Slot<AudioEncoder>>,
     frames: Tee<VideoFrame>,
     meter: Meter,
+    /// Records the processed sound of the microphone for the user's own ears.
+    recorder: LoopRecorder,
     /// The layers of the camera.
     video: VideoLayers,
     audio: Fanout<EncodedAudio>,
@@ -98,6 +101,7 @@ impl LocalMedia {
             idle_audio_encoder: Arc::default(),
             frames,
             meter,
+            recorder: LoopRecorder::default(),
             video,
             audio: Fanout::default(),
             counters,
@@ -135,6 +139,11 @@ impl LocalMedia {
     /// Processes the sound of the microphone like this from the next block on.
     pub(super) fn set_voice_processing(&mut self, chosen: VoiceProcessing) {
         self.voice_processing.send_replace(chosen);
+    }
+
+    /// Returns the recorder of what the microphone gives.
+    pub(super) const fn recorder(&self) -> &LoopRecorder {
+        &self.recorder
     }
 
     /// Returns the level of the microphone, in dB relative to full scale.
@@ -237,11 +246,13 @@ impl LocalMedia {
             let chosen = self.voice_processing.subscribe();
             let mut stage = VoiceStage::new(&spec, chosen, self.far_end.clone());
             let mut watch = MicrophoneWatch::new(spec.is_microphone(), self.activity_callback());
+            let recorder = self.recorder.clone();
             let opened = self.microphone.open(move || {
                 let mut encoder = take_encoder()?;
                 let sink = move |block: &AudioBlock| {
                     let processed = stage.process(block);
                     watch.push(block, &processed);
+                    recorder.push(&processed);
                     encoder.encode(&processed);
                 };
                 Some(AudioCapture::start(&spec, Box::new(sink), notify))

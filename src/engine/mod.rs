@@ -16,6 +16,7 @@ mod remote_media;
 mod secret_store;
 mod session_ids;
 mod session_stats;
+mod sound_check;
 mod speakers;
 mod tone_measurement;
 mod video_layers;

@@ -143,6 +143,15 @@ impl RemoteMedia {
         self.speaker_spec = speaker;
     }
 
+    /// Plays a sound of this program once; opens the speaker if it is closed. `on_end` is called at the
+    /// end and must not block.
+    pub(super) fn play_clip(&mut self, samples: Vec<f32>, on_end: Box<dyn FnOnce() + Send>) {
+        self.set_speaker_demand(true);
+        if let Some(speaker) = &self.speaker {
+            speaker.play_clip(samples, on_end);
+        }
+    }
+
     /// Registers a peer connection, so that taps on its media can be opened before a track comes.
     pub(super) fn register_peer(&self, peer: PeerId) {
         for source in Source::ALL {

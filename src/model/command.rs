@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ChatText, DataUse, HubUrl, ParticipantId, SessionId, SessionKind, Source, VoiceProcessing,
+    ChatText, DataUse, HubUrl, ParticipantId, SessionId, SessionKind, SoundCheck, Source,
+    VoiceProcessing,
 };
 
 /// A command of the user. The window or the command line sends it, the engine carries it out.
@@ -80,6 +81,9 @@ pub enum Command {
     },
     /// Changes what is done to the sound of the microphone, in every session.
     SetVoiceProcessing(VoiceProcessing),
+    /// Lets the user hear their own microphone or the speaker; nobody else hears it. Ignored while a
+    /// check runs.
+    StartSoundCheck(SoundCheck),
     /// Sends a chat message to all participants of a session.
     SendMessage {
         /// The session.
@@ -151,6 +155,7 @@ impl Command {
             Self::SetEnabled { session: None, .. }
             | Self::Rename { .. }
             | Self::SetVoiceProcessing(_)
+            | Self::StartSoundCheck(_)
             | Self::LeaveAll
             | Self::Depart(Departure::LeaveAll)
             | Self::Undo

@@ -27,6 +27,7 @@ mod rtc_rates;
 mod rtc_stats;
 mod signal;
 mod snapshot;
+mod sound_check;
 mod source;
 mod stats;
 mod target;
@@ -75,6 +76,7 @@ pub use snapshot::{
     ActiveSpeaker, DepartureStatus, DeviceState, Enabled, HubState, HubStatus, ParticipantState,
     ParticipantStatus, RemovedParticipant, SessionState, SessionStatus, Snapshot,
 };
+pub use sound_check::{SoundCheck, SoundCheckStage};
 pub use source::{DeviceKind, PerDevice, PerSource, Source};
 pub use stats::{
     AudioStats, Counts, Latency, ParticipantStats, Retransmissions, SessionStats, Stats, VideoStats,

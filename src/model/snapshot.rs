@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::{
     DataUse, EndReason, Failure, HubEndpoint, HubOwner, HubUrl, MediaSet, MediaTime, MuteSwitch,
     ParticipantId, ParticipantList, PeerId, PerDevice, PerSource, Role, SessionId, SessionKind,
-    SessionLink, Source, VoiceProcessing,
+    SessionLink, SoundCheckStage, Source, VoiceProcessing,
 };
 
 /// The state of the engine at one moment. A newer snapshot replaces all older ones.
@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub is_microphone_silent: bool,
     /// Whether this computer is too busy to encode the video as large as it is wanted.
     pub is_encoder_late: bool,
+    /// What the check of the user's own sound does, while one runs.
+    pub sound_check: Option<SoundCheckStage>,
 }
 
 impl Snapshot {

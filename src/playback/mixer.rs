@@ -16,6 +16,7 @@ use super::{
     SpeakerSpec,
     audio_receive_stats::AudioReceiveStats,
     audio_receiver::AudioReceiver,
+    clip::Clip,
     output::{BlockDemand, Output},
     tone_tap::ToneTapSlot,
 };
@@ -30,6 +31,8 @@ use crate::{
 pub(super) struct MixerThread {
     new_voices: Receiver<MixedVoice>,
     voices: Vec<MixedVoice>,
+    /// The sound of this program that is being played.
+    clip: Option<Clip>,
     mixer: Mixer,
     output: Output,
     outputs: MixerOutputs,
@@ -48,6 +51,8 @@ pub(super) struct MixerOutputs {
     pub(super) spec: SpeakerSpec,
     /// The output to switch to, if any.
     pub(super) next: Arc<Slot<SpeakerSpec>>,
+    /// A sound to play once, if any.
+    pub(super) clip: Arc<Slot<Clip>>,
     /// Gets what a device plays.
     pub(super) far_end: FarEnd,
 }
@@ -117,6 +122,7 @@ impl MixerThread {
         Self {
             new_voices,
             voices: vec![],
+            clip: None,
             mixer: Mixer::new(),
             output: Output::new(&outputs.spec),
             outputs,
@@ -142,6 +148,7 @@ impl MixerThread {
             self.voices.extend(self.new_voices.try_iter());
             self.voices.retain(|voice| !voice.control.is_removed.load(Ordering::Acquire));
             self.switch_output();
+            self.clip = self.outputs.clip.take().or(self.clip.take());
             let state = self.output.poll(now());
             self.report_state(state);
             let wait = self.mix_due_blocks(now());
@@ -214,9 +221,23 @@ impl MixerThread {
                 self.mixer.add(&block);
             }
         }
+        self.mix_clip();
         let block = self.mixer.take();
         if let Some(delay) = self.output.play(&block) {
             self.outputs.far_end.push(&block, delay);
+        }
+    }
+}
+
+impl MixerThread {
+    /// Mixes the next block of the clip. It waits for a device that is being opened.
+    fn mix_clip(&mut self) {
+        if self.reported_state == DeviceState::Opening {
+            return;
+        }
+        match self.clip.as_mut().and_then(Clip::next_block) {
+            Some(block) => self.mixer.add(&block),
+            None => self.clip = None,
         }
     }
 }

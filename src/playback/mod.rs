@@ -3,6 +3,7 @@
 mod audio_receive_stats;
 mod audio_receiver;
 mod audio_track;
+mod clip;
 mod concealment;
 mod decode_pool;
 mod device_error;

@@ -17,6 +17,7 @@ use super::{
     audio_receive_stats::AudioReceiveStats,
     audio_receiver::AudioReceiver,
     audio_track::AudioTrack,
+    clip::Clip,
     mixer::{MixedVoice, MixerOutputs, MixerThread, VoiceControl},
     tone_tap::ToneTap,
 };
@@ -33,6 +34,7 @@ use crate::{
 pub struct Speaker {
     new_voices: SyncSender<MixedVoice>,
     next_output: Arc<Slot<SpeakerSpec>>,
+    clip: Arc<Slot<Clip>>,
     /// The mixer thread. Dropping it stops and joins the thread.
     mixing: Option<Worker>,
     ended: Receiver<()>,
@@ -68,8 +70,13 @@ impl Speaker {
         let (new_voices, arriving) = sync_channel(MAX_NEW_VOICES);
         let (end, ended) = channel::<()>();
         let (report, report_panic) = (Arc::clone(&notify), Arc::clone(&notify));
-        let next_output = Arc::new(Slot::default());
-        let outputs = MixerOutputs { spec: spec.clone(), next: Arc::clone(&next_output), far_end };
+        let (next_output, clip) = (Arc::new(Slot::default()), Arc::new(Slot::default()));
+        let outputs = MixerOutputs {
+            spec: spec.clone(),
+            next: Arc::clone(&next_output),
+            clip: Arc::clone(&clip),
+            far_end,
+        };
         let (mut parts, mut mixer) = (Some((before, arriving, report)), None::<MixerThread>);
         let work = move |stop: &Stop| {
             let _end: &Sender<()> = &end;
@@ -90,7 +97,7 @@ impl Speaker {
             let message = format!("no thread is left to play sound: {error}; end other programs");
             notify(DeviceState::Failed { message });
         });
-        Self { new_voices, next_output, mixing: mixing.ok(), ended }
+        Self { new_voices, next_output, clip, mixing: mixing.ok(), ended }
     }
 
     /// Stops playing without waiting for the device or file, which may hang.
@@ -105,6 +112,13 @@ impl Speaker {
     /// waits; `notify` is called as after [`Self::open`].
     pub fn switch_to(&self, spec: &SpeakerSpec) {
         self.next_output.put(spec.clone());
+    }
+
+    /// Plays a sound of this program once, beside the streams, as soon as the device plays. Samples at
+    /// 48 kHz. `on_end` is called at its end, or when it is replaced by another, on any thread: it
+    /// must not block. Never waits.
+    pub fn play_clip(&self, samples: Vec<f32>, on_end: Box<dyn FnOnce() + Send>) {
+        self.clip.put(Clip::new(samples, on_end));
     }
 
     /// Plays a remote audio track until the returned voice is dropped, and shows its level on

@@ -22,7 +22,10 @@ use super::{
 };
 use crate::{
     engine::TrackRef,
-    model::{Command, DeviceKind, DeviceState, Processing, Snapshot, VoiceProcessing},
+    model::{
+        Command, DeviceKind, DeviceState, Processing, Snapshot, SoundCheck, SoundCheckStage,
+        VoiceProcessing,
+    },
     wording,
 };
 
@@ -115,6 +118,7 @@ fn device_menu(
             ui.separator();
             action = action.or(voice_switches(ui, view.snapshot.voice_processing));
         }
+        action = action.or(sound_check_button(ui, device, view));
         action
     });
     match shown {
@@ -138,6 +142,31 @@ fn mirror_checkbox(ui: &mut Ui, mut is_on: bool) -> Option<Action> {
     let switch = ui.checkbox(&mut is_on, "Mirror my picture");
     let switch = switch.on_hover_text("Only you see it mirrored");
     switch.changed().then_some(Action::SetMirror(is_on))
+}
+
+/// A button that lets the user hear the microphone or the speaker, and what the check does.
+fn sound_check_button(ui: &mut Ui, device: DeviceKind, view: ViewState<'_>) -> Option<Action> {
+    let is_none = view.settings.device(device).is_spec("none");
+    let (check, text, tip) = match device {
+        _ if is_none => return None,
+        DeviceKind::MICROPHONE => (
+            SoundCheck::HearYourself,
+            "Hear yourself",
+            "Records you for three seconds and plays it. Nobody else hears you meanwhile",
+        ),
+        DeviceKind::Speaker => (SoundCheck::TestSound, "Play a test sound", "Only you hear it"),
+        DeviceKind::CAMERA => return None,
+    };
+    ui.separator();
+    let text = match view.snapshot.sound_check {
+        Some(SoundCheckStage::Recording) => "Say something…",
+        Some(SoundCheckStage::PlayingBack) => "This is how you sound…",
+        Some(SoundCheckStage::PlayingTestSound) => "Playing the test sound…",
+        None => text,
+    };
+    let is_idle = view.snapshot.sound_check.is_none();
+    let button = ui.add_enabled(is_idle, egui::Button::new(text)).on_hover_text(tip);
+    button.clicked().then(|| Command::StartSoundCheck(check).into())
 }
 
 /// Checkboxes for what is done to the sound of the microphone.

@@ -16,7 +16,10 @@ use crate::rig::{
 };
 use quintet::{
     engine::{Decode, EngineOptions, SourceSpec, SpeakerSpec, TrackRef},
-    model::{ActiveSpeaker, Command, DeviceState, MuteSwitch, PerSource, Size, Source},
+    model::{
+        ActiveSpeaker, Command, DeviceState, MuteSwitch, PerSource, Size, SoundCheck,
+        SoundCheckStage, Source,
+    },
 };
 
 const CONFERENCE: &str = "av-conference";
@@ -120,6 +123,32 @@ async fn who_speaks_is_shown_at_both_ends_until_it_is_muted() {
     for client in [&ben, &olga] {
         wait_until("nobody speaks", || speaker(client).is_none()).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_hears_themselves_is_sent_to_nobody_until_it_was_played() {
+    let folder = TempFolder::new();
+    let file = folder.file("olga.wav");
+    let speaker = format!("file:{}", file.display()).parse().unwrap();
+    let microphone = SourceSpec::Tone { hz: 440.0 };
+    let olga = Client::start(EngineOptions { microphone, speaker, ..options("Olga") });
+    let link = olga.open(&["audio-conference"]).await.remove(0);
+    let ben = Client::start(options("Ben"));
+    ben.join(&link, "Olga").await;
+    ben.wait_for_more("audio-conference", "Olga", audio_packets).await;
+    let stage = || olga.handle.snapshot().sound_check;
+    olga.send(Command::StartSoundCheck(SoundCheck::HearYourself));
+    wait_until("it is recorded", || stage() == Some(SoundCheckStage::Recording)).await;
+    sleep_ms(300).await;
+    let before = ben.received("audio-conference", "Olga").await.audio_packets;
+    wait_until("it is played", || stage() == Some(SoundCheckStage::PlayingBack)).await;
+    let after = ben.received("audio-conference", "Olga").await.audio_packets;
+    assert_eq!(after, before, "Ben hears none of it");
+    wait_until("it has ended", || stage().is_none()).await;
+    ben.wait_for_more("audio-conference", "Olga", audio_packets).await;
+    olga.handle.close().await;
+    let level = recorded_level(&file, 440.0);
+    assert!(level > -40.0, "the tone is in what was played: {level}");
 }
 
 /// Returns the level of Olga's 440 Hz in the recordings of the guests of her three sessions. In the

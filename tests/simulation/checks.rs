@@ -113,6 +113,7 @@ pub(crate) fn may_close(cause: Option<&Input>) -> bool {
             | Input::SourcesAvailable(_)
             | Input::Preview(_)
             | Input::ActiveSpeaker(..)
+            | Input::SoundCheck(_)
             | Input::Shown(..),
         )
         | None => false,

@@ -157,6 +157,7 @@ impl Shim {
             | Input::SourcesAvailable(_)
             | Input::Preview(_)
             | Input::ActiveSpeaker(..)
+            | Input::SoundCheck(_)
             | Input::Shown(..) => is_heard.then_some(input),
         }
     }

@@ -224,6 +224,7 @@ impl World {
             // sent.
             Effect::ExpectVideo { .. }
             | Effect::SetVoiceProcessing(_)
+            | Effect::StartSoundCheck(_)
             | Effect::LimitVideo { .. } => Ok(()),
             Effect::Demand(demand) => {
                 if std::mem::replace(&mut self.programs[index].demand, demand) == demand {

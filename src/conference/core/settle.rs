@@ -27,7 +27,8 @@ impl Conference {
     /// input. Sessions that neither touched are not looked at.
     pub(super) fn settle(&mut self) {
         self.settle_departure();
-        let sources = self.enabled.sources.and(self.available);
+        let mut sources = self.enabled.sources.and(self.available);
+        sources.microphone &= !self.sound_checks.withholds_microphone();
         let enabled = Enabled { sources, ..self.enabled };
         let context = SettleContext { enabled, working: self.working };
         let is_new = self.settled_for.replace(context) != Some(context);
@@ -45,7 +46,9 @@ impl Conference {
         let uses = self.sessions.iter().map(Session::media_use);
         let hears = uses.clone().any(|one| one.may_send_audio);
         let is_heard = uses.clone().any(|one| one.sends.microphone);
-        self.microphone.settle(hears && !is_heard, &mut self.effects);
+        let is_muted = hears && !is_heard && !self.sound_checks.withholds_microphone();
+        self.microphone.settle(is_muted, &mut self.effects);
+        self.demand.set_sound_check(self.sound_checks.stage());
         self.demand.settle(uses, self.now, &mut self.effects);
         self.update_snapshot();
     }
@@ -79,6 +82,7 @@ impl Conference {
             voice_processing: self.microphone.processing,
             is_microphone_silent: self.microphone.is_silent(),
             is_encoder_late: self.is_encoder_late,
+            sound_check: self.sound_checks.stage(),
         }
     }
 
@@ -124,4 +128,5 @@ fn is_same_snapshot(next: &Snapshot, last: &Snapshot) -> bool {
         && next.voice_processing == last.voice_processing
         && next.is_microphone_silent == last.is_microphone_silent
         && next.is_encoder_late == last.is_encoder_late
+        && next.sound_check == last.sound_check
 }

@@ -5,8 +5,8 @@ use super::*;
 use crate::{
     devices::Device,
     model::{
-        ActiveSpeaker, DataUse, Enabled, HubEndpoint, HubOwner, PerSource, Processing, Source,
-        VoiceProcessing,
+        ActiveSpeaker, DataUse, Enabled, HubEndpoint, HubOwner, PerSource, Processing, SoundCheck,
+        SoundCheckStage, Source, VoiceProcessing,
     },
     ui::devices::device_kinds,
 };
@@ -62,6 +62,27 @@ fn the_tile_of_who_speaks_says_so_where_several_may_speak() {
         let window = window(LARGE, snapshot_of(vec![one]));
         let label = format!("{name} in {}, speaking", labels::kind(kind));
         assert_eq!(window.query_by_label(&label).is_some(), shows, "{label}");
+    }
+}
+
+#[test]
+fn a_sound_check_is_started_in_the_menus_and_says_what_it_does() {
+    for (menu, button, check) in [
+        ("Choose microphone", "Hear yourself", SoundCheck::HearYourself),
+        ("Choose speaker", "Play a test sound", SoundCheck::TestSound),
+    ] {
+        let mut window = window(LARGE, Snapshot::default());
+        click(&mut window, menu);
+        assert_eq!(click(&mut window, button), [Command::StartSoundCheck(check)]);
+    }
+    for (stage, text) in [
+        (SoundCheckStage::Recording, "Say something…"),
+        (SoundCheckStage::PlayingBack, "This is how you sound…"),
+    ] {
+        let snapshot = Snapshot { sound_check: Some(stage), ..Snapshot::default() };
+        let mut window = window(LARGE, snapshot);
+        click(&mut window, "Choose microphone");
+        assert_eq!(click(&mut window, text), [], "one check at a time");
     }
 }
 
