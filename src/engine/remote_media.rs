@@ -1,5 +1,7 @@
 //! Received media: one receiver for each remote track, and the speaker.
 
+mod sound_link;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -234,6 +236,7 @@ impl RemoteMedia {
                 if let Some(received) = self.peers.get_mut(&peer) {
                     received.video[source] = Some(RemoteVideo { track, player });
                 }
+                self.link_sound(&self.audible_tracks());
             }
             Codec::Opus => {
                 self.set_speaker_demand(true);
@@ -314,6 +317,7 @@ impl RemoteMedia {
         for (key, _, audio) in self.audio_tracks() {
             audio.voice.set_audible(audible.contains(&key));
         }
+        self.link_sound(&audible);
     }
 
     /// Returns the audio tracks that are played.

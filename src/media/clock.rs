@@ -32,6 +32,15 @@ pub fn now() -> MediaTime {
     MediaTime::from_micros(epoch().monotonic.elapsed().as_micros() as u64)
 }
 
+/// Converts a time to an NTP time, seconds since 1900 in 32.32 fixed point, by the same wall clock as
+/// [`unix_ms`].
+pub fn ntp_time(time: MediaTime) -> u64 {
+    const SECONDS_FROM_1900_TO_1970: u64 = 2_208_988_800;
+    let micros = epoch().unix_micros + time.as_micros();
+    let seconds = micros / 1_000_000 + SECONDS_FROM_1900_TO_1970;
+    (seconds << 32) | (((micros % 1_000_000) << 32) / 1_000_000)
+}
+
 /// Converts a time to Unix milliseconds, by the wall clock as it was at the epoch: later changes
 /// of the wall clock have no effect.
 pub fn unix_ms(time: MediaTime) -> u64 {

@@ -260,6 +260,11 @@ impl<T: Keyframe> Subscription<T> {
         lock(&self.queue.state).frames.pop_front()
     }
 
+    /// Whether no frame is queued.
+    pub fn is_empty(&self) -> bool {
+        lock(&self.queue.state).frames.is_empty()
+    }
+
     /// Requests a keyframe from the producer.
     pub fn request_keyframe(&self) {
         self.shared.request_keyframe();

@@ -24,7 +24,7 @@ mod worker;
 
 pub use audio_level::AudioLevel;
 pub use burnt_in_timecode::BurntInTimecode;
-pub use clock::{now, unix_ms};
+pub use clock::{now, ntp_time, unix_ms};
 pub use codec::Codec;
 pub use encoded::EncodedVideo;
 pub use encoded_audio::{

@@ -460,6 +460,12 @@ pub struct VideoPlayoutStats {
     pub frames_received: u64,
     /// Frames that were decoded. Video that nobody sees is not decoded.
     pub frames_decoded: u64,
+    /// Frames that were decoded and not shown: they were late, and a newer one was there.
+    pub frames_dropped: u64,
+    /// How much earlier sound is heard than its picture is shown, in seconds; negative if it is late.
+    /// Absent while no sound of the same participant is heard. Not a member of webrtc-stats.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audio_video_offset: Option<f64>,
     /// The width of the newest frame in pixels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frame_width: Option<u32>,

@@ -169,6 +169,12 @@ impl AudioReceiver {
         self.concealment.causes()
     }
 
+    /// The RTP timestamp of the sample that [`Self::pull`] returns first when it is called next; `None`
+    /// while nothing is played.
+    pub fn position(&self) -> Option<u32> {
+        self.jitter.position(self.pending.len()).filter(|_| self.state == State::Playing)
+    }
+
     /// Whether audio is being played.
     pub(super) fn is_playing(&self) -> bool {
         self.state == State::Playing

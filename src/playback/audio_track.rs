@@ -7,8 +7,8 @@ use tracing::Instrument as _;
 
 use crate::{
     media::{
-        AudioLevel, AudioPacket, Codec, Fanout, IncomingTrack, RtpPacket, Subscription,
-        TrackFailure,
+        AudioLevel, AudioPacket, Codec, Fanout, IncomingTrack, RtpPacket, SenderReports,
+        Subscription, TrackFailure,
     },
     model::PeerId,
 };
@@ -20,7 +20,9 @@ pub struct AudioTrack {
     peer: PeerId,
     codec: Codec,
     ssrc: u32,
+    stream_id: String,
     source_id: String,
+    sender_reports: SenderReports,
     packets: Fanout<AudioPacket>,
     levels: Arc<Mutex<LevelSum>>,
     incoming: Option<mpsc::Receiver<RtpPacket>>,
@@ -36,7 +38,9 @@ impl AudioTrack {
             peer: track.peer,
             codec: track.codec,
             ssrc: track.ssrc,
+            stream_id: track.stream_id,
             source_id: track.source_id,
+            sender_reports: track.sender_reports,
             packets: Fanout::default(),
             levels: Arc::default(),
             incoming: Some(track.packets),
@@ -69,6 +73,17 @@ impl AudioTrack {
     /// The SSRC of the packets.
     pub const fn ssrc(&self) -> u32 {
         self.ssrc
+    }
+
+    /// The sender's media stream id: tracks of one stream are played in sync (see
+    /// [`IncomingTrack::stream_id`]).
+    pub fn stream_id(&self) -> &str {
+        &self.stream_id
+    }
+
+    /// The newest sender reports of the connection.
+    pub fn sender_reports(&self) -> SenderReports {
+        self.sender_reports.clone()
     }
 
     /// The sender's track id, which names the audio source (see [`IncomingTrack::source_id`]).

@@ -17,6 +17,7 @@ use super::{
     audio_receive_stats::AudioReceiveStats,
     audio_receiver::AudioReceiver,
     clip::Clip,
+    lip_sync::HeardSound,
     output::{BlockDemand, Output},
     tone_tap::ToneTapSlot,
 };
@@ -35,6 +36,8 @@ pub(super) struct MixerThread {
     clip: Option<Clip>,
     mixer: Mixer,
     output: Output,
+    /// After what time the newest block is heard in the room; `None` if it is not.
+    heard_after: Option<Duration>,
     outputs: MixerOutputs,
     notify: Arc<dyn Fn(DeviceState) + Send + Sync>,
     reported_state: DeviceState,
@@ -75,6 +78,8 @@ pub(super) struct MixedVoice {
     pub(super) control: Arc<VoiceControl>,
     /// The gain in the mix.
     pub(super) fade: Fade,
+    /// Tells the video of the same participant when the sound is heard.
+    pub(super) heard: HeardSound,
     /// Called once, when playout starts.
     pub(super) on_first: Option<Box<dyn FnOnce() + Send>>,
     /// When the stream is decoded again after a panic.
@@ -125,6 +130,7 @@ impl MixerThread {
             clip: None,
             mixer: Mixer::new(),
             output: Output::new(&outputs.spec),
+            heard_after: None,
             outputs,
             notify,
             reported_state: DeviceState::Idle,
@@ -211,19 +217,21 @@ impl MixerThread {
 
     /// Mixes one block and plays it.
     fn mix(&mut self, now: MediaTime) {
+        let heard_at = self.heard_after.map(|after| now + after);
         for voice in &mut self.voices {
             let gain = f32::from(u8::from(voice.control.is_audible.load(Ordering::Acquire)));
             if !voice.receiver.is_playing() {
                 voice.fade = Fade::at(gain);
             }
-            if let Some(mut block) = voice.next_block_supervised(now) {
+            if let Some(mut block) = voice.next_block_supervised(now, heard_at) {
                 voice.fade.apply(&mut block, gain, FADE_SAMPLES);
                 self.mixer.add(&block);
             }
         }
         self.mix_clip();
         let block = self.mixer.take();
-        if let Some(delay) = self.output.play(&block) {
+        self.heard_after = self.output.play(&block);
+        if let Some(delay) = self.heard_after {
             self.outputs.far_end.push(&block, delay);
         }
     }
@@ -245,7 +253,11 @@ impl MixerThread {
 impl MixedVoice {
     /// Returns the next block. After a panic, the decoder is replaced, and the stream is silent for
     /// two seconds: the packets of a peer must not stop the audio of all.
-    fn next_block_supervised(&mut self, now: MediaTime) -> Option<[f32; BLOCK_SAMPLES]> {
+    fn next_block_supervised(
+        &mut self,
+        now: MediaTime,
+        heard_at: Option<MediaTime>,
+    ) -> Option<[f32; BLOCK_SAMPLES]> {
         if self.restart_at.is_some_and(|at| now < at) {
             return None;
         }
@@ -255,20 +267,28 @@ impl MixedVoice {
                 Err(_) => return None,
             }
         }
-        catch("audio decoder", || self.next_block(now)).unwrap_or_else(|_| {
+        catch("audio decoder", || self.next_block(now, heard_at)).unwrap_or_else(|_| {
             self.restart_at = Some(now + RESTART_DELAY);
             None
         })
     }
 
     /// Takes the packets that arrived, returns the next block and updates the statistics.
-    fn next_block(&mut self, now: MediaTime) -> Option<[f32; BLOCK_SAMPLES]> {
+    fn next_block(
+        &mut self,
+        now: MediaTime,
+        heard_at: Option<MediaTime>,
+    ) -> Option<[f32; BLOCK_SAMPLES]> {
         for _ in 0..MAX_PACKETS_PER_BLOCK {
             let Some(packet) = self.packets.try_recv() else { break };
             self.receiver.push(&packet.0);
         }
         self.receiver.set_muted(self.control.is_muted.load(Ordering::Acquire));
+        self.receiver.set_min_delay(self.heard.min_delay());
         let block = self.receiver.pull(now);
+        if let (Some(next), Some(heard_at)) = (self.receiver.position(), heard_at) {
+            self.heard.on_block(next.wrapping_sub(BLOCK_SAMPLES as u32), heard_at);
+        }
         let samples = block.unwrap_or([0.0; BLOCK_SAMPLES]);
         self.meter.set(self.level.push(&samples));
         self.control.tone.record(&samples);
@@ -289,7 +309,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        media::Fanout,
+        media::{Fanout, SenderReports},
         playback::{
             device_output::DeviceOutput,
             speaker_ring::RingReader,
@@ -412,6 +432,7 @@ mod tests {
             stats: watch::channel(AudioReceiveStats::default()).0,
             control: Arc::default(),
             fade: Fade::FULL,
+            heard: HeardSound::new(1, SenderReports::default()),
             on_first: None,
             restart_at: None,
         }

@@ -57,6 +57,8 @@ pub(crate) struct PlayoutTime {
     /// When it would be shown without sound, if frames kept their distance exactly: this may be
     /// before its arrival.
     pub(crate) alone: MediaTime,
+    /// Whether it arrived after the time at which it would have been shown.
+    pub(crate) is_late: bool,
 }
 
 impl PlayoutClock {
@@ -153,7 +155,8 @@ impl PlayoutClock {
         let even = earliest + alone.max(self.beside_sound);
         let latest = arrival + Self::MAX_DELAY;
         self.last = even.clamp(arrival, latest).max(self.last).min(latest);
-        PlayoutTime { at: self.last, alone: earliest + alone }
+        let is_late = even + Self::IMPERCEPTIBLE_JITTER < arrival;
+        PlayoutTime { at: self.last, alone: earliest + alone, is_late }
     }
 
     /// Follows the delay of late frames up at once, if there were so many times of them.

@@ -14,6 +14,10 @@ pub(super) struct VideoReceiveStats {
     pub(super) frames_received: u64,
     /// Frames that were decoded.
     pub(super) frames_decoded: u64,
+    /// Frames that were decoded too late to be shown.
+    pub(super) frames_dropped: u64,
+    /// How much earlier sound is heard than its picture is shown, in microseconds, smoothed.
+    sound_lead: Option<f64>,
     size: Option<Size>,
     total_freezes_duration: Duration,
     /// Freezes that have ended.
@@ -108,6 +112,14 @@ impl VideoReceiveStats {
         self.jitter_buffer.add(1, now.since(arrival), due.since(arrival));
     }
 
+    /// Records that a frame is shown `now` whose sound is heard at that time, if there is any.
+    pub(super) fn on_sound(&mut self, heard: Option<MediaTime>, now: MediaTime) {
+        self.sound_lead = heard.map(|heard| {
+            let lead = now.as_micros() as f64 - heard.as_micros() as f64;
+            self.sound_lead.map_or(lead, |before| before + (lead - before) / 16.0)
+        });
+    }
+
     /// Records that packets arrive, so that a frame is expected.
     pub(super) fn on_packet(&mut self, now: MediaTime) {
         if self.awaited_frame.is_none() && self.is_frame_expected() {
@@ -170,6 +182,8 @@ impl VideoReceiveStats {
         VideoPlayoutStats {
             frames_received: self.frames_received,
             frames_decoded: self.frames_decoded,
+            frames_dropped: self.frames_dropped,
+            audio_video_offset: self.sound_lead.map(|micros| micros / 1e6),
             frame_width: self.size.map(|size| size.width),
             frame_height: self.size.map(|size| size.height),
             freeze_count: self.freezes + u64::from(!freeze.is_zero()),

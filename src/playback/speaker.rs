@@ -18,6 +18,7 @@ use super::{
     audio_receiver::AudioReceiver,
     audio_track::AudioTrack,
     clip::Clip,
+    lip_sync::{HeardSound, SoundClock},
     mixer::{MixedVoice, MixerOutputs, MixerThread, VoiceControl},
     tone_tap::ToneTap,
 };
@@ -133,6 +134,8 @@ impl Speaker {
         let (stats_sender, stats) = watch::channel(AudioReceiveStats::default());
         let is_audible = AtomicBool::new(true);
         let control = Arc::new(VoiceControl { is_audible, ..VoiceControl::default() });
+        let heard = HeardSound::new(track.ssrc(), track.sender_reports());
+        let sound_clock = heard.clock();
         match AudioReceiver::new() {
             Ok(receiver) => {
                 let voice = MixedVoice {
@@ -144,6 +147,7 @@ impl Speaker {
                     stats: stats_sender,
                     control: Arc::clone(&control),
                     fade: Fade::FULL,
+                    heard,
                     on_first: Some(on_first),
                     restart_at: None,
                 };
@@ -155,7 +159,7 @@ impl Speaker {
                 tracing::error!(peer = ?track.peer(), %error, "audio track not played: no decoder");
             }
         }
-        Voice { control, stats }
+        Voice { control, stats, sound_clock }
     }
 }
 
@@ -178,9 +182,16 @@ impl fmt::Debug for Speaker {
 pub struct Voice {
     control: Arc<VoiceControl>,
     stats: watch::Receiver<AudioReceiveStats>,
+    sound_clock: SoundClock,
 }
 
 impl Voice {
+    /// Tells the video of the same participant when this sound is heard. While nothing is played, and
+    /// where no device plays, it tells nothing.
+    pub fn sound_clock(&self) -> SoundClock {
+        self.sound_clock.clone()
+    }
+
     /// The receive statistics since the start. The level is that of the last second, whether the
     /// stream is audible or not. The tone is unknown: see [`Self::tap_tone`].
     pub fn stats(&self) -> AudioStats {

@@ -5,9 +5,10 @@ use std::{
     future::{Future, pending},
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::{sync::watch, task::AbortHandle};
@@ -15,15 +16,16 @@ use tracing::Instrument as _;
 
 use super::{
     decode_pool::{DecodePool, DecodeQueue, DecodeReply},
-    playout_clock::{ArrivedFrame, PlayoutClock},
+    lip_sync::{LipSync, SoundClock},
+    playout_clock::{ArrivedFrame, PlayoutClock, PlayoutTime},
     receive_stats::VideoReceiveStats,
     video_decoder::{DecodeOutcome, VideoDecoder},
     video_track::{VideoTrack, sleep_until},
 };
 use crate::{
     media::{
-        AccessUnit, BurntInTimecode, Fanout, Subscription, SubscriptionSlot, Tee, VideoFrame, now,
-        unix_ms,
+        AccessUnit, BurntInTimecode, Fanout, SenderReports, Subscription, SubscriptionSlot, Tee,
+        VideoFrame, now, unix_ms,
     },
     model::MediaTime,
 };
@@ -37,7 +39,11 @@ pub struct VideoPlayer {
     /// What the task decodes.
     source: Arc<SubscriptionSlot<AccessUnit>>,
     is_decoding: AtomicBool,
+    sound: SoundSlot,
 }
+
+/// The sound that belongs to the video, which its owner sets and its task reads.
+type SoundSlot = Arc<Mutex<Option<SoundClock>>>;
 
 impl VideoPlayer {
     /// Creates a player that decodes nothing until [`Self::set_decoding`]. Frames are put into
@@ -52,9 +58,14 @@ impl VideoPlayer {
         on_first: Box<dyn FnOnce() + Send>,
     ) -> Self {
         let source = Arc::<SubscriptionSlot<AccessUnit>>::default();
+        let sound = SoundSlot::default();
         let playout = PlayoutTask {
             subscription: None,
             clock: PlayoutClock::new(),
+            sync: LipSync::new(),
+            sound: Arc::clone(&sound),
+            reports: (track.ssrc(), track.sender_reports()),
+            shown_at: MediaTime::default(),
             decoder: DecoderState::Idle(Box::default()),
             playout_queue: VecDeque::with_capacity(PlayoutTask::MAX_SCHEDULED),
             decode_queue: pool.queue(),
@@ -64,7 +75,13 @@ impl VideoPlayer {
         };
         let task = track.failure().supervise("video player", playout.run(Arc::clone(&source)));
         let task = tokio::spawn(task.in_current_span()).abort_handle();
-        Self { task, units: track.units(), source, is_decoding: AtomicBool::new(false) }
+        Self { task, units: track.units(), source, is_decoding: AtomicBool::new(false), sound }
+    }
+
+    /// Sets the sound of the same participant, with which the video is played in sync; `None` if none
+    /// of it is heard.
+    pub fn set_sound(&self, sound: Option<SoundClock>) {
+        *self.sound.lock().unwrap_or_else(PoisonError::into_inner) = sound;
     }
 
     /// Switches decoding on or off: subscribes to the track or ends the subscription. When it is
@@ -86,6 +103,12 @@ struct PlayoutTask {
     /// `None` while decoding is off.
     subscription: Option<Subscription<AccessUnit>>,
     clock: PlayoutClock,
+    sync: LipSync,
+    sound: SoundSlot,
+    /// The SSRC, and the sender reports of its connection.
+    reports: (u32, SenderReports),
+    /// When a frame was shown last.
+    shown_at: MediaTime,
     decoder: DecoderState,
     /// Decoded frames that wait for their playout time, in order.
     playout_queue: VecDeque<ScheduledFrame>,
@@ -110,6 +133,8 @@ struct ScheduledFrame {
     timecode: Option<BurntInTimecode>,
     /// When its last packet arrived.
     arrival: MediaTime,
+    /// When the sound is heard that was captured with it.
+    heard: Option<MediaTime>,
 }
 
 /// The event that woke the player's task.
@@ -130,6 +155,10 @@ impl PlayoutTask {
     /// The most frames that wait for their playout time: 400 ms at 60 fps. Beyond it, the oldest is
     /// shown early.
     const MAX_SCHEDULED: usize = 24;
+
+    /// How long late frames are left out while newer ones wait: this computer may be too slow to
+    /// decode all in time.
+    const MAX_OVERTAKEN: Duration = Duration::from_millis(100);
 
     async fn run(mut self, source: Arc<SubscriptionSlot<AccessUnit>>) {
         loop {
@@ -188,8 +217,18 @@ impl PlayoutTask {
                 if self.subscription.is_some() {
                     let DecodeOutcome { timestamp, arrival, is_keyframe, timecode, .. } = decoded;
                     let arrived = ArrivedFrame { timestamp, arrival, is_keyframe };
-                    frame.time = self.clock.due(arrived, None).at;
-                    self.playout_queue.push_back(ScheduledFrame { frame, timecode, arrival });
+                    let (due, heard) = self.due(arrived, now());
+                    frame.time = due.at;
+                    if due.is_late && self.is_overtaken(now()) {
+                        self.stats.send_modify(|stats| stats.frames_dropped += 1);
+                        return;
+                    }
+                    self.playout_queue.push_back(ScheduledFrame {
+                        frame,
+                        timecode,
+                        arrival,
+                        heard,
+                    });
                 }
             }
             Ok(None) => {}
@@ -200,6 +239,26 @@ impl PlayoutTask {
                 }
             }
         }
+    }
+
+    /// When a frame is shown, and when the sound is heard that was captured with it.
+    fn due(&mut self, frame: ArrivedFrame, now: MediaTime) -> (PlayoutTime, Option<MediaTime>) {
+        let sound = self.sound.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.sync.set_sound(sound);
+        let (ssrc, reports) = &self.reports;
+        self.sync.on_report(reports.latest(*ssrc));
+        let heard = self.sync.heard_at(frame.timestamp, now);
+        let due = self.clock.due(frame, heard);
+        if let Some(heard) = heard {
+            self.sync.follow(due, heard, now);
+        }
+        (due, heard)
+    }
+
+    /// Whether a late frame need not be shown, because a newer one waits. Some are shown in any case.
+    fn is_overtaken(&self, now: MediaTime) -> bool {
+        let has_newer = self.subscription.as_ref().is_some_and(|units| !units.is_empty());
+        has_newer && now.since(self.shown_at) < Self::MAX_OVERTAKEN
     }
 
     /// Shows the frames whose playout time has come.
@@ -213,7 +272,9 @@ impl PlayoutTask {
     }
 
     fn show(&mut self, scheduled: ScheduledFrame, now: MediaTime) {
+        self.shown_at = now;
         self.stats.send_modify(|stats| {
+            stats.on_sound(scheduled.heard, now);
             stats.on_frame_emitted(scheduled.arrival, scheduled.frame.time, now);
             stats.on_frame_shown(scheduled.frame.size, scheduled.timecode, now, unix_ms(now));
         });
@@ -244,8 +305,6 @@ async fn next_unit(subscription: &mut Option<Subscription<AccessUnit>>) -> Optio
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use futures_util::FutureExt;
     use tokio::{
         sync::{mpsc, oneshot},

@@ -13,7 +13,7 @@ use super::{receive_stats::VideoReceiveStats, video_receive_buffer::VideoReceive
 use crate::{
     media::{
         AccessUnit, Codec, Fanout, IncomingTrack, KeyframeRequest, RoundTripTime, RtpPacket,
-        Subscription, TrackFailure, now,
+        SenderReports, Subscription, TrackFailure, now,
     },
     model::{MediaTime, VideoPlayoutStats, VideoStats},
 };
@@ -24,7 +24,9 @@ use crate::{
 pub struct VideoTrack {
     codec: Codec,
     ssrc: u32,
+    stream_id: String,
     source_id: String,
+    sender_reports: SenderReports,
     units: Fanout<AccessUnit>,
     stats: watch::Sender<VideoReceiveStats>,
     receive: Option<(ReceiveTask, mpsc::Receiver<RtpPacket>)>,
@@ -50,7 +52,9 @@ impl VideoTrack {
         Self {
             codec: track.codec,
             ssrc: track.ssrc,
+            stream_id: track.stream_id,
             source_id: track.source_id,
+            sender_reports: track.sender_reports,
             units,
             stats,
             receive,
@@ -78,6 +82,17 @@ impl VideoTrack {
     /// The SSRC of the packets.
     pub const fn ssrc(&self) -> u32 {
         self.ssrc
+    }
+
+    /// The sender's media stream id: tracks of one stream are played in sync (see
+    /// [`IncomingTrack::stream_id`]).
+    pub fn stream_id(&self) -> &str {
+        &self.stream_id
+    }
+
+    /// The newest sender reports of the connection.
+    pub fn sender_reports(&self) -> SenderReports {
+        self.sender_reports.clone()
     }
 
     /// The sender's track id, which names the video source (see [`IncomingTrack::source_id`]).

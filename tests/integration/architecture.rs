@@ -80,6 +80,7 @@ const PURE_PATHS: &[&str] = &[
     "playback/jitter",
     "playback/concealment.rs",
     "playback/playout_clock.rs",
+    "playback/remote_clock.rs",
     "playback/h264_depacketizer.rs",
     "playback/sps.rs",
     "playback/video_receive_buffer.rs",

@@ -342,6 +342,12 @@ impl AudioJitterBuffer {
         Some(waited - self.target_delay().as_micros() as i64)
     }
 
+    /// The RTP timestamp of the next sample to be played. `ahead` is the number of decoded samples that
+    /// are not yet played.
+    pub(crate) fn position(&self, ahead: usize) -> Option<u32> {
+        Some((self.next?.stamp + self.underrun_samples - ahead as i64) as u32)
+    }
+
     /// The target delay relative to the fastest packet.
     pub(crate) fn target_delay(&self) -> Duration {
         // What repairs a loss may be late, too.

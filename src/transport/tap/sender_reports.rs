@@ -13,7 +13,8 @@ pub(super) fn record(report: &SenderReport, reports: &SenderReports) {
     reports.record(report.ssrc, latest);
 }
 
-/// Sets the RTP timestamp of our sender reports to that of the media *captured* at their NTP time.
+/// Sets the RTP timestamp of our sender reports to that of the media *captured* at their NTP time,
+/// and that to the time of sending by the clock of the media, which no change of the wall clock moves.
 ///
 /// webrtc-rs uses the media *sent* at that time, which is off by the delay of capture and encoder.
 /// That delay differs between video and audio, so they would be out of sync by the difference.
@@ -38,10 +39,11 @@ impl SenderReportRewriter {
         let Some(report) = packet.as_any().downcast_ref::<SenderReport>() else { return packet };
         let clock = self.clocks.iter().find(|(ssrc, _)| *ssrc == report.ssrc);
         match clock {
-            Some((_, clock)) => Box::new(SenderReport {
-                rtp_time: clock.timestamp_at(media::now()),
-                ..report.clone()
-            }),
+            Some((_, clock)) => {
+                let now = media::now();
+                let (ntp_time, rtp_time) = (media::ntp_time(now), clock.timestamp_at(now));
+                Box::new(SenderReport { ntp_time, rtp_time, ..report.clone() })
+            }
             None => packet,
         }
     }
@@ -70,7 +72,9 @@ mod tests {
         let before = clock.timestamp_at(media::now());
         let ours = rewritten(3);
         assert!((before..=clock.timestamp_at(media::now())).contains(&ours.rtp_time));
-        assert_eq!(ours.ntp_time, 5);
+        // Both are of the same moment: within the time that this test has taken.
+        let late = media::ntp_time(media::now()) - ours.ntp_time;
+        assert!(late < 20 << 32, "{late}");
         assert_eq!(rewritten(4), report(4), "a stream that is not ours");
     }
 

@@ -35,7 +35,7 @@ pub(super) struct StreamRow {
 type RowValue = fn(&StreamColumn<'_>) -> Option<String>;
 
 /// All rows: plain words, members of webrtc-stats, values.
-const ROWS: [(&str, &str, RowValue); 15] = [
+const ROWS: [(&str, &str, RowValue); 16] = [
     ("Codec", "mimeType", codec),
     ("Bitrate", "(bytesSent, bytesReceived)", stream_bitrate),
     ("Frame size", "frameWidth, frameHeight", frame_size),
@@ -49,6 +49,7 @@ const ROWS: [(&str, &str, RowValue); 15] = [
     ("Jitter", "jitter", jitter),
     ("Delay to smooth jitter", "jitterBufferDelay", jitter_buffer),
     ("Freezes", "freezeCount, totalFreezesDuration", freezes),
+    ("Sound before picture", "audioVideoOffset", sound_lead),
     ("Made up for losses", "concealedSamples", concealed),
     ("Level", "audioLevel", audio_level),
 ];
@@ -213,6 +214,11 @@ fn jitter_buffer(column: &StreamColumn<'_>) -> Option<String> {
 fn freezes(column: &StreamColumn<'_>) -> Option<String> {
     let Some(PlayoutStats::Video(video)) = column.playout() else { return None };
     Some(format!("{} ({:.1} s)", video.freeze_count, video.total_freezes_duration))
+}
+
+fn sound_lead(column: &StreamColumn<'_>) -> Option<String> {
+    let Some(PlayoutStats::Video(video)) = column.playout() else { return None };
+    video.audio_video_offset.map(|seconds| format!("{:.0} ms", seconds * 1000.0))
 }
 
 fn concealed(column: &StreamColumn<'_>) -> Option<String> {

@@ -7,11 +7,14 @@ use std::{
 
 use quintet::{
     media::{
-        self, AudioPacket, BurntInTimecode, Codec, EncodedAudio, EncodedVideo, Fanout,
-        IncomingTrack, Subscription, Tee, TeeGuard, VideoFrame,
+        self, AudioPacket, BLOCK_SAMPLES, BurntInTimecode, Codec, EncodedAudio, EncodedVideo,
+        Fanout, IncomingTrack, Subscription, Tee, TeeGuard, VideoFrame,
     },
     model::{Direction, MediaTime},
-    playback::{AudioReceiver, AudioTrack, ConcealmentCauses, DecodePool, VideoPlayer, VideoTrack},
+    playback::{
+        AudioReceiver, AudioTrack, ConcealmentCauses, DecodePool, HeardSound, VideoPlayer,
+        VideoTrack,
+    },
     transport::Impairment,
 };
 use tokio::{
@@ -52,6 +55,7 @@ pub(crate) struct Call {
     pair: Pair,
     media: watch::Sender<Media>,
     sound: watch::Sender<Sound>,
+    speaker: watch::Sender<Option<Duration>>,
     audio: Fanout<EncodedAudio>,
     video: Fanout<EncodedVideo>,
     seen: Arc<Mutex<Seen>>,
@@ -67,9 +71,13 @@ struct Seen {
     /// Frames that were shown: when, and how long after their capture, in milliseconds.
     shown: Vec<(u128, u64)>,
     frozen_ms: u64,
+    /// Frames that were decoded too late to be shown.
+    dropped: u64,
     /// Audio packets received and lost, samples concealed and samples played.
     audio: (u64, u64, u64, u64),
     causes: ConcealmentCauses,
+    /// By how many milliseconds the sound of each shown frame was heard before it.
+    leads: Vec<f64>,
     /// The moments at which a block with sound was played.
     heard: Vec<Instant>,
 }
@@ -81,6 +89,8 @@ pub(crate) struct Measured {
     pub(crate) fps: f64,
     /// The share of time in which the video was frozen: more than 200 ms without a new frame.
     pub(crate) frozen: f64,
+    /// Frames that were decoded too late to be shown.
+    pub(crate) dropped: u64,
     longest_gap_ms: Option<u128>,
     p95_ms: Option<u64>,
     /// The share of the played audio that was concealed.
@@ -91,6 +101,9 @@ pub(crate) struct Measured {
     pub(crate) audio_packets: (u64, u64),
     /// RTP packets sent for the first time, and sent again.
     pub(crate) sent: (u64, u64),
+    /// By how many milliseconds sound was heard before its picture was shown: the 5th and the 95th
+    /// percentile. Only with a speaker.
+    pub(crate) sound_lead_ms: Option<(f64, f64)>,
     /// When sound was heard first, and until when, in milliseconds since the start.
     pub(crate) heard_ms: Option<(u128, u128)>,
 }
@@ -126,11 +139,14 @@ impl Call {
         tasks.spawn(sender::send_audio(chosen, audio.clone()));
         let (_, unused) = tokio::sync::mpsc::channel(1);
         let tracks = std::mem::replace(&mut pair.b.tracks, unused);
-        tasks.spawn(Receiver::new(begun, Arc::clone(&seen)).run(tracks));
+        let speaker = watch::Sender::new(None);
+        let receiver = Receiver::new(begun, Arc::clone(&seen), speaker.subscribe());
+        tasks.spawn(receiver.run(tracks));
         Self {
             pair,
             media,
             sound,
+            speaker,
             audio,
             video,
             seen,
@@ -164,6 +180,11 @@ impl Call {
         self.tasks.spawn(ladder::send(path, self.video.clone()));
     }
 
+    /// Plays on a speaker with that latency from now on, in sync with the video.
+    pub(crate) fn set_speaker(&mut self, latency: Duration) {
+        self.speaker.send_replace(Some(latency));
+    }
+
     /// Mutes or unmutes the microphone of the sending end, as the program does.
     pub(crate) fn set_muted(&mut self, is_muted: bool) {
         let packets = (!is_muted).then(|| self.audio.subscribe(SENDER_QUEUE));
@@ -186,17 +207,24 @@ impl Call {
         let gaps = with_previous.windows(2).map(|pair| pair[1].0 - pair[0].0);
         let mut delays: Vec<_> = shown.iter().map(|(_, delay)| *delay).collect();
         delays.sort_unstable();
+        let mut leads = seen.leads[before.leads.len()..].to_vec();
+        leads.sort_unstable_by(f64::total_cmp);
         let (audio, earlier) = (seen.audio, before.audio);
         let (sent, sent_before) = (self.sent(), self.sent_before);
         Measured {
             fps: shown.len() as f64 / seconds,
             frozen: (seen.frozen_ms - before.frozen_ms) as f64 / 1000.0 / seconds,
+            dropped: seen.dropped - before.dropped,
             longest_gap_ms: gaps.max(),
             p95_ms: delays.get(delays.len() * 95 / 100).copied(),
             concealed: (audio.2 - earlier.2) as f64 / (audio.3 - earlier.3).max(1) as f64,
             causes: seen.causes.since(&before.causes).in_ms(),
             audio_packets: (audio.0 - earlier.0, audio.1 - earlier.1),
             sent: (sent.0 - sent_before.0, sent.1 - sent_before.1),
+            sound_lead_ms: leads
+                .get(leads.len() / 20)
+                .copied()
+                .zip(leads.get(leads.len() * 95 / 100).copied()),
             heard_ms: self.heard_since(&seen.heard[before.heard.len()..]),
         }
     }
@@ -239,13 +267,23 @@ struct Receiver {
     seen: Arc<Mutex<Seen>>,
     pool: Arc<DecodePool>,
     video: Option<(VideoTrack, VideoPlayer, TeeGuard<VideoFrame>)>,
-    audio: Option<(AudioTrack, Subscription<AudioPacket>, AudioReceiver)>,
+    audio: Option<(AudioTrack, Subscription<AudioPacket>, AudioReceiver, HeardSound)>,
+    /// The latency of the speaker, with which video is in sync; `None` if it is not.
+    speaker: watch::Receiver<Option<Duration>>,
+    /// The time from capture to ear in milliseconds, of the newest block.
+    sound_delay_ms: Option<f64>,
+    begun_at: MediaTime,
 }
 
 impl Receiver {
-    fn new(begun: Instant, seen: Arc<Mutex<Seen>>) -> Self {
+    fn new(
+        begun: Instant,
+        seen: Arc<Mutex<Seen>>,
+        speaker: watch::Receiver<Option<Duration>>,
+    ) -> Self {
         let pool = Arc::new(DecodePool::without_threads());
-        Self { begun, seen, pool, video: None, audio: None }
+        let (begun_at, sound_delay_ms) = (media::now(), None);
+        Self { begun, seen, pool, video: None, audio: None, speaker, sound_delay_ms, begun_at }
     }
 
     async fn run(mut self, mut tracks: tokio::sync::mpsc::Receiver<IncomingTrack>) {
@@ -275,7 +313,8 @@ impl Receiver {
                 let packets = track.subscribe(AUDIO_QUEUE);
                 track.start();
                 let receiver = AudioReceiver::new().expect("a decoder");
-                self.audio = Some((track, packets, receiver));
+                let heard = HeardSound::new(track.ssrc(), track.sender_reports());
+                self.audio = Some((track, packets, receiver, heard));
             }
         }
     }
@@ -285,17 +324,39 @@ impl Receiver {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((track, _, shown)) = &self.video {
             seen.frozen_ms = track.stats().frozen_ms;
-            if let Some(timecode) = shown.slot.take().as_ref().and_then(BurntInTimecode::read) {
+            seen.dropped = track.playout_stats().frames_dropped;
+            let frame = shown.slot.take();
+            if let Some((frame, timecode)) =
+                frame.as_ref().and_then(|frame| Some((frame, BurntInTimecode::read(frame)?)))
+            {
                 let delay = (ms as u64).saturating_sub(timecode.unix_ms);
                 seen.shown.push((ms, delay));
+                if let Some(sound_delay_ms) = self.sound_delay_ms {
+                    let at = frame.time.since(self.begun_at).as_secs_f64() * 1000.0;
+                    seen.leads.push(at - timecode.unix_ms as f64 - sound_delay_ms);
+                }
             }
         }
-        if let Some((_, packets, receiver)) = &mut self.audio {
+        let latency = *self.speaker.borrow();
+        if let Some((_, packets, receiver, heard)) = &mut self.audio {
+            receiver.set_min_delay(heard.min_delay());
             if play_audio(packets, receiver, now) {
                 seen.heard.push(Instant::now());
             }
             seen.audio = receiver.counts();
             seen.causes = receiver.concealment_causes();
+            if let (Some(next), Some(latency)) = (receiver.position(), latency) {
+                let (first, at) = (next.wrapping_sub(BLOCK_SAMPLES as u32), now + latency);
+                heard.on_block(first, at);
+                let captured = f64::from(first) / 48.0 + sender::FIRST_AUDIO_MS;
+                let heard_ms = at.since(self.begun_at).as_secs_f64() * 1000.0;
+                self.sound_delay_ms = Some(heard_ms - captured);
+            }
+        }
+        if let (Some((_, player, _)), Some((_, _, _, heard)), Some(_)) =
+            (&self.video, &self.audio, latency)
+        {
+            player.set_sound(Some(heard.clock()));
         }
     }
 }

@@ -39,6 +39,7 @@ fn without_losses_each_frame_is_shown_and_nothing_is_concealed() {
         Check("all audio arrives", |m| m.audio_packets == (400, 0)),
         Check("nothing is concealed", |m| m.concealed == 0.0),
         Check("nothing is sent again", |m| m.sent.1 == 0),
+        Check("no frame is late", |m| m.dropped == 0),
     ];
     run("no loss", &steps);
 }

@@ -17,3 +17,4 @@ mod loss;
 mod mute;
 mod script;
 mod sender;
+mod sync;

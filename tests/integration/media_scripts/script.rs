@@ -19,6 +19,8 @@ pub(crate) enum Step {
     Sound(Sound),
     /// The layers of a camera are sent from now on, as the program chooses them.
     Layers,
+    /// Plays on a speaker with that latency from now on, in sync with the video.
+    Speaker(Duration),
     /// Mutes or unmutes the microphone.
     Mute(bool),
     /// Time passes.
@@ -84,6 +86,7 @@ pub(crate) fn run(name: &str, steps: &[Step]) {
                 Step::Media(media) => call.set_media(*media),
                 Step::Sound(sound) => call.set_sound(*sound),
                 Step::Layers => call.send_layers(),
+                Step::Speaker(latency) => call.set_speaker(*latency),
                 Step::Mute(is_muted) => call.set_muted(*is_muted),
                 Step::Run(duration) => tokio::time::sleep(*duration).await,
                 Step::Measure => call.start_measuring(),

@@ -50,6 +50,9 @@ const KEYFRAME_FACTOR: usize = 6;
 /// and five packets. If they arrived at the same moments, it would choose one of both at random.
 const BESIDE_TIMERS: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(8)];
 
+/// When the first audio packet is captured, in milliseconds since the start.
+pub(crate) const FIRST_AUDIO_MS: f64 = 8.0;
+
 /// Sends video with the configured rate, or less if the estimate is less, with keyframes on request, for ever. The timecodes of its
 /// frames count from now on.
 pub(crate) async fn send_video(

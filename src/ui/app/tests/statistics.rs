@@ -73,6 +73,8 @@ fn video_after(seconds: u64) -> InboundRtpStats {
     let playout = VideoPlayoutStats {
         frames_received: 15 * seconds,
         frames_decoded: 15 * seconds,
+        frames_dropped: 0,
+        audio_video_offset: None,
         frame_width: Some(640),
         frame_height: Some(360),
         freeze_count: 2,

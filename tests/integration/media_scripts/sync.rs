@@ -1,0 +1,62 @@
+//! Sound and picture together.
+
+use std::time::Duration;
+
+use quintet::{model::Bitrate, transport::Impairment};
+
+use super::{
+    script::{
+        Bound::{AtLeast, AtMost},
+        Step::{self, Conditions, Measure, Media, Speaker},
+        figure, run, seconds,
+    },
+    sender,
+};
+
+const CAMERA: sender::Media = sender::Media { video: Some(Bitrate::from_kbps(1200)), audio: true };
+
+/// The delay in each direction; see `loss.rs`.
+const DELAY: Duration = Duration::from_millis(51);
+
+/// Sound and picture stay within EBU R37, sound 40 ms early to 60 ms late, for 90 of 100 frames,
+/// from the tenth second on: a map needs two reports of each track.
+fn in_sync(network: Impairment, speaker: Duration) -> [Step; 7] {
+    [
+        Conditions(network),
+        Media(CAMERA),
+        Speaker(speaker),
+        seconds(10),
+        Measure,
+        seconds(20),
+        figure(
+            "sound is late by at most, in ms",
+            |m| m.sound_lead_ms.map_or(f64::NEG_INFINITY, |lead| lead.0),
+            AtLeast(-60.0),
+            AtLeast(-60.0),
+        ),
+    ]
+}
+
+/// The other side of [`in_sync`], in ms: today.
+fn not_early(today: f64) -> Step {
+    figure(
+        "sound is early by at most, in ms",
+        |m| m.sound_lead_ms.map_or(f64::INFINITY, |lead| lead.1),
+        AtMost(today),
+        AtMost(40.0),
+    )
+}
+
+/// A Bluetooth headset has 150 ms and more.
+#[test]
+fn pictures_wait_for_sound_that_a_speaker_delays() {
+    // With losses some frames are late by more than all others wait.
+    for (speaker_ms, loss, early) in
+        [(20, 0.0, 40.0), (80, 0.0, 40.0), (150, 0.0, 40.0), (150, 0.05, 80.0)]
+    {
+        let network = Impairment { seed: 1, loss, delay: DELAY, ..Impairment::NONE };
+        let mut steps = Vec::from(in_sync(network, Duration::from_millis(speaker_ms)));
+        steps.push(not_early(early));
+        run(&format!("sync, speaker {speaker_ms} ms, loss {loss}"), &steps);
+    }
+}
