@@ -13,7 +13,7 @@ use self::{
     layer_target::LayerTarget,
     viewer::{BASE_SHARE, LayerPoint, Viewer},
 };
-use super::Estimate;
+use super::{Estimate, LayerCost};
 use crate::model::{Bitrate, Layer, LayerRates, MediaTime, Size};
 
 /// The rate of Opus with 40 kbit/s and 50 packets a second on the wire.
@@ -71,10 +71,12 @@ pub struct Allocation<K> {
 }
 
 /// The rate on the wire that a path has for video: its estimate without a reserve, the audio that
-/// is sent beside it, and what is sent again.
+/// is sent beside it, and what is sent again. A share of an uplink was given for certain layers, so
+/// the reserve has to do for what is sent again.
 pub fn video_share(estimate: &Estimate, audio: Bitrate) -> Bitrate {
     let usable = estimate.target.as_bps() as f64 * USED_SHARE - audio.as_bps() as f64;
-    let repeats = estimate.loss.clamp(0.0, MAX_REPEATS);
+    let most = if estimate.ceiling.is_some() { 0.0 } else { MAX_REPEATS };
+    let repeats = estimate.loss.clamp(0.0, most);
     Bitrate::from_bps((usable.max(0.0) * (1.0 - repeats)) as u64)
 }
 
@@ -169,6 +171,29 @@ impl<K: Ord + Copy> LayerAllocator<K> {
         limit.map_or(Bitrate::default(), |limit| {
             let layer = limit.min(self.ceiling);
             wire_rate(self.rates(layer).max, layer.fps(self.fps))
+        })
+    }
+
+    /// Sets whether a peer's rate is a share of an uplink (see [`super::Governor`]): it was given for
+    /// a certain layer, which then needs no room to spare.
+    pub fn set_governed(&mut self, key: K, is_governed: bool) {
+        if let Some(viewer) = self.viewers.get_mut(&key) {
+            viewer.is_governed = is_governed;
+        }
+    }
+
+    /// What the layers cost on the wire, up to the highest one that a peer may get: at least, and
+    /// with their usual rates.
+    pub fn costs(&self, key: K) -> [Option<LayerCost>; 3] {
+        let limit = self.viewers.get(&key).and_then(Viewer::limit).map(|one| one.min(self.ceiling));
+        Layer::ALL.map(|layer| {
+            let (rates, fps) = (self.rates(layer), layer.fps(self.fps));
+            let wire = |rate| wire_rate(rate, fps);
+            // One encoder makes a layer for all. That of the smallest runs at its usual rate as soon
+            // as most can carry that, and then leaves out whoever has less.
+            let least = if layer == Layer::Quarter { rates.usual } else { floor(layer, rates) };
+            let cost = LayerCost { least: wire(least), usual: wire(rates.usual) };
+            (Some(layer) <= limit).then_some(cost)
         })
     }
 

@@ -106,7 +106,7 @@ impl BandwidthEstimator {
 
     /// Whether a probe waits until this peer may probe.
     pub fn wants_probe(&self) -> bool {
-        self.probing.is_planned()
+        self.desired > 0.0 && self.probing.is_planned()
     }
 
     /// Notes a packet that was handed to the socket.

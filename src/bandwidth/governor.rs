@@ -15,7 +15,7 @@ pub use self::{
     shares::{GovernedPeer, LayerCost, PriorityClass, Share},
     token::ProbeToken,
 };
-use super::Estimate;
+use super::{Estimate, LimitedBy};
 use crate::model::{Bitrate, MediaTime};
 
 /// Couples the estimators of peers that share this machine's uplink (RFC 8699, section 5.3, the
@@ -37,6 +37,8 @@ pub struct Governor<K> {
     sum: f64,
     /// How many peers there have been: the order in which they came.
     arrivals: u64,
+    /// When the sum grew last.
+    grown_at: Option<MediaTime>,
     /// Since when the members have wanted clearly less than the sum.
     spare_since: Option<MediaTime>,
 }
@@ -49,11 +51,32 @@ struct Peer {
     reported: Option<(f64, Option<Bitrate>)>,
     share: Option<Share>,
     overused_at: Option<MediaTime>,
+    /// Whether a rate that lost packets keeps its target low, and that was counted.
+    is_held: bool,
     /// The part of its packets that are lost.
     loss: f64,
+    /// How long its packets wait, and the rate at which they arrive, in bits per second.
+    queue: Duration,
+    acknowledged: f64,
 }
 
 impl Peer {
+    /// The target of an estimate, as far as it says something of the uplink. What keeps a target low for a while
+    /// keeps it low whatever the share, so it counts at its beginning only: a rate that was found to
+    /// lose packets. A test of the loss, the loss of the path, and missing reports do not count.
+    fn counted(&mut self, estimate: &Estimate) -> Bitrate {
+        let is_kept_low = match estimate.limited_by {
+            LimitedBy::Loss | LimitedBy::MissingFeedback => true,
+            LimitedBy::Demand | LimitedBy::Delay | LimitedBy::Ceiling => false,
+        };
+        let is_held = is_kept_low && estimate.is_overused;
+        let was_held = std::mem::replace(&mut self.is_held, is_held);
+        match estimate.ceiling {
+            Some(ceiling) if is_kept_low && (was_held || !is_held) => ceiling,
+            Some(_) | None => estimate.target,
+        }
+    }
+
     /// Whether the estimator has gone on from its share by more than a little.
     fn has_moved(&self) -> bool {
         let (Some(share), Some((target, from))) = (self.share, self.reported) else { return false };
@@ -75,6 +98,16 @@ const MUCH_LOSS: f64 = 0.05;
 const SPARE: f64 = 0.8;
 const SPARE_TIME: Duration = Duration::from_secs(10);
 
+/// With less than this part of the sum used, the members do not find out whether there is more.
+const USED: f64 = 0.85;
+
+/// The sum grows then by so much each second while no member has a queue longer than this, nor has seen
+/// an overload for so long, and up to that multiple of what arrives.
+const GROWTH: f64 = 1.08;
+const SHORT_QUEUE: Duration = Duration::from_millis(20);
+const CALM: Duration = Duration::from_secs(2);
+const MAX_UNPROVED: f64 = 1.5;
+
 /// The least that a member needs: audio.
 const LEAST_BPS: f64 = 80e3;
 
@@ -85,6 +118,7 @@ impl<K: Ord + Copy> Default for Governor<K> {
             uplink: UplinkGroup::default(),
             sum: 0.0,
             arrivals: 0,
+            grown_at: None,
             spare_since: None,
         }
     }
@@ -97,7 +131,17 @@ impl<K: Ord + Copy> Governor<K> {
         let peer = self.peers.entry(key).or_insert_with(|| {
             *arrivals += 1;
             let rank = Rank { is_behind: true, arrival: *arrivals };
-            Peer { setup, rank, reported: None, share: None, overused_at: None, loss: 0.0 }
+            Peer {
+                setup,
+                rank,
+                reported: None,
+                share: None,
+                overused_at: None,
+                is_held: false,
+                loss: 0.0,
+                queue: Duration::ZERO,
+                acknowledged: 0.0,
+            }
         });
         peer.rank.is_behind = !setup.is_in_focus;
         peer.setup = setup;
@@ -118,8 +162,9 @@ impl<K: Ord + Copy> Governor<K> {
         if estimate.is_overused {
             peer.overused_at = Some(now);
         }
-        peer.loss = estimate.loss;
-        let target = estimate.target.as_bps() as f64;
+        (peer.loss, peer.queue) = (estimate.loss, estimate.queue);
+        peer.acknowledged = estimate.acknowledged.map_or(0.0, |rate| rate.as_bps() as f64);
+        let target = peer.counted(estimate).as_bps() as f64;
         let before = peer.reported.replace((target, estimate.ceiling));
         let Some(ceiling) = estimate.ceiling.filter(|_| peer.share.is_some()) else { return };
         // A share that has not reached the estimator yet is no change of its own.
@@ -144,6 +189,7 @@ impl<K: Ord + Copy> Governor<K> {
             self.uplink.dissolve();
         }
         let mut changed = self.follow_membership();
+        self.grow(now);
         changed.extend(self.distribute());
         changed
     }
@@ -153,11 +199,33 @@ impl<K: Ord + Copy> Governor<K> {
         self.peers.get(&key)?.share
     }
 
-    /// Whether a peer may probe: one member probes for all, that with the largest share.
+    /// Whether a peer may probe: one member probes for all, that with the largest share of those whose
+    /// rate is not kept low by losses.
     pub fn may_probe(&self, key: K) -> bool {
-        let shares = self.peers.iter().filter_map(|(key, peer)| Some((peer.share?.target, *key)));
+        if self.share(key).is_none() {
+            return true;
+        }
+        let able = self.peers.iter().filter(|(_, peer)| !peer.is_held);
+        let shares = able.filter_map(|(key, peer)| Some((peer.share?.target, *key)));
         let largest = shares.max_by_key(|(target, key)| (*target, std::cmp::Reverse(*key)));
-        self.share(key).is_none() || largest.is_some_and(|(_, prober)| prober == key)
+        largest.is_some_and(|(_, prober)| prober == key)
+    }
+
+    /// Raises the sum while much of it is not used and no member sees a queue, as an estimator raises
+    /// its target: up to 1.5 times what arrives. Members whose layers need less than their shares
+    /// cannot.
+    fn grow(&mut self, now: MediaTime) {
+        let elapsed = self.grown_at.replace(now).map_or(0.0, |at| now.since(at).as_secs_f64());
+        let members = || self.peers.values().filter(|peer| peer.share.is_some());
+        let is_calm = |peer: &Peer| {
+            let overused = peer.overused_at.filter(|_| !peer.is_held);
+            peer.queue <= SHORT_QUEUE && overused.is_none_or(|at| now.since(at) > CALM)
+        };
+        let acknowledged: f64 = members().map(|peer| peer.acknowledged).sum();
+        if acknowledged < USED * self.sum && members().all(is_calm) {
+            let grown = self.sum * GROWTH.powf(elapsed.min(1.0));
+            self.sum = grown.min(MAX_UNPROVED * acknowledged).max(self.sum);
+        }
     }
 
     /// Gives shares to new members, and takes them from those that left. Returns the latter.

@@ -19,6 +19,7 @@ use clap::{
 use super::{
     data_use::DataUseArgs,
     link_source::LinkSource,
+    priority::PriorityArgs,
     serve::ServeOptions,
     trace::{TraceArgs, TraceTask},
     values::{Listen, parse_hub, parse_listen, parse_subnet, parse_time},
@@ -270,6 +271,9 @@ pub struct Common {
     /// How much data the sessions use.
     #[command(flatten)]
     pub(super) data_use: DataUseArgs,
+    /// Whose turn the sessions are.
+    #[command(flatten)]
+    pub(super) priority: PriorityArgs,
     /// The output for received audio.
     #[arg(long, value_name = "SPEC", default_value = "default",
         value_parser = OsStringValueParser::new().try_map(SpeakerSpec::parse))]

@@ -97,9 +97,10 @@ async fn run_sessions(common: &Common, commands: Vec<Command>) -> anyhow::Result
             headless.active.insert(session.clone());
             headless.pending.insert(session.clone(), ExitReason::StillWaiting);
         }
-        let saves = save_command(&command, common.data_use.choice());
+        let choices =
+            [save_command(&command, common.data_use.choice()), common.priority.command(&command)];
         handle.send(command).await;
-        if let Some(command) = saves {
+        for command in choices.into_iter().flatten() {
             handle.send(command).await;
         }
     }

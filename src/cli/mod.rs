@@ -20,6 +20,8 @@ mod link_source;
 #[cfg(feature = "media")]
 mod preflight;
 #[cfg(feature = "media")]
+mod priority;
+#[cfg(feature = "media")]
 mod rtp_dump;
 mod serve;
 #[cfg(not(feature = "media"))]

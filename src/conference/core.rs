@@ -1,6 +1,7 @@
 //! The interface of the core: inputs, effects, deadlines and snapshots.
 
 mod departure;
+mod priority;
 mod settle;
 
 use std::{collections::BTreeSet, sync::Arc};
@@ -192,6 +193,7 @@ impl Conference {
                 self.effects.push(Effect::SetVoiceProcessing(chosen));
             }
             Command::StartSoundCheck(check) => self.sound_checks.start(check, &mut self.effects),
+            Command::SetPriority { session, raised } => self.set_priority(session, raised),
             Command::SetEnabled { session: Some(session), switch, enabled } => {
                 self.change_session(&session, |one| one.enabled.set(switch, enabled));
             }
@@ -223,13 +225,12 @@ impl Conference {
             return;
         }
         let (sessions, mut cx) = self.sessions_and_context();
-        // A session that is requested again keeps the mute switches and the data use of the ended one.
-        let before = sessions.iter().find(|one| one.id == id);
-        let kept = before.map(|one| (one.enabled, one.data_use())).unwrap_or_default();
-        sessions.retain(|one| one.id != id);
+        let index = sessions.iter().position(|one| one.id == id);
+        let ended = index.map(|index| sessions.remove(index));
         let mut session = Session::request(id, request, hubs, &mut cx);
-        session.enabled = kept.0;
-        session.set_data_use(kept.1);
+        if let Some(ended) = ended {
+            session.keep_choices(&ended);
+        }
         sessions.push(session);
     }
 
@@ -259,13 +260,6 @@ impl Conference {
         let (session, mut cx) = self.session_and_context(id);
         match session {
             Some(session) => action(session, &mut cx),
-            None => self.effects.announce_failure(SessionFailure::NotInSession.of(id)),
-        }
-    }
-
-    fn change_session(&mut self, id: &SessionId, change: impl FnOnce(&mut Session)) {
-        match self.session_and_context(id).0 {
-            Some(session) => change(session),
             None => self.effects.announce_failure(SessionFailure::NotInSession.of(id)),
         }
     }

@@ -100,6 +100,11 @@ pub enum Effect {
         /// The size; `None` for full size.
         size: Option<ShownSize>,
     },
+    /// The priority of a session has changed: the user has raised it, or no longer.
+    SetPriority {
+        /// The session.
+        session: SessionId,
+    },
     /// Set the devices that are needed. Sent when they change. By default none is.
     Demand(PerDevice<bool>),
     /// Process the sound of the microphone like this from now on.

@@ -199,6 +199,7 @@ impl Harness {
             | Effect::SetName(_)
             | Effect::SetVoiceProcessing(_)
             | Effect::StartSoundCheck(_)
+            | Effect::SetPriority { .. }
             | Effect::Announce(_) => {}
         }
     }

@@ -29,6 +29,8 @@ pub(super) struct Session {
     pub(super) enabled: Enabled,
     /// How much data it may use. As the switches, it lives until the session is dismissed.
     data_use: DataUse,
+    /// Whether the user has raised its priority by a class. Kept as long as the switches.
+    pub(super) is_raised: bool,
     /// Whether it is being left, which can be undone. Everything is muted meanwhile.
     pub(super) is_departing: bool,
     /// Whether anything of it may have changed since it was last settled and shown.
@@ -77,6 +79,7 @@ impl Session {
             id,
             enabled,
             data_use: DataUse::Full,
+            is_raised: false,
             is_departing: false,
             is_touched: true,
             active_speaker: None,
@@ -87,9 +90,18 @@ impl Session {
         session
     }
 
-    /// How much data it may use.
-    pub(super) const fn data_use(&self) -> DataUse {
-        self.data_use
+    /// Its kind, while it is joined.
+    pub(super) fn kind(&self) -> Option<SessionKind> {
+        match &self.phase {
+            SessionPhase::Joined(membership) => Some(membership.info.kind),
+            SessionPhase::Joining(_) | SessionPhase::Ended(..) | SessionPhase::Failed(..) => None,
+        }
+    }
+
+    /// Takes over what the user has chosen for it before it ended: it is requested again.
+    pub(super) fn keep_choices(&mut self, ended: &Self) {
+        (self.enabled, self.is_raised) = (ended.enabled, ended.is_raised);
+        self.set_data_use(ended.data_use);
     }
 
     /// Sets how much data it may use.

@@ -2,16 +2,22 @@
 
 use tracing::Span;
 
-use super::{local_media::LocalMedia, remote_media::ParticipantKey, video_layers::VideoViewer};
+use super::{
+    local_media::LocalMedia, remote_media::ParticipantKey, uplink::UplinkMember,
+    video_layers::VideoViewer,
+};
 use crate::{
     conference::HubRef,
-    model::{Bitrate, Layer, Media, PeerId, PerSource, ShownSize, Source},
+    model::{Bitrate, Layer, Media, PeerId, PerSource, SessionId, ShownSize, Source},
     transport::{Connection, SourceMedia},
 };
 
 /// A peer connection, and what it sends now: a source that continues is not restarted.
 pub(super) struct ActivePeer {
     pub(super) connection: Connection,
+    /// Its part in the uplink of this machine.
+    pub(super) uplink: UplinkMember,
+    pub(super) session: SessionId,
     /// The hub at which the remote participant is known.
     pub(super) hub: HubRef,
     /// The participant that it leads to.
@@ -69,6 +75,7 @@ impl ActivePeer {
             estimates: Some(self.connection.estimates()),
             set_desired: Some(Box::new(self.connection.desired_rate())),
             audio_rate: self.layers.microphone.map(|_| audio_rate),
+            tell_uplink: Some(Box::new(self.uplink.needs())),
         })
     }
 }

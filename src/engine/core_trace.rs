@@ -9,7 +9,9 @@ use std::{
 use tokio::{sync::oneshot, time::timeout};
 use tracing::{Level, Span};
 
+use super::uplink::priority_class;
 use crate::{
+    bandwidth::PriorityClass,
     conference::{Conference, Deadline, Effect, HubRef, Input, TraceFormat, TraceHeader},
     files::{FileError, PrivateRecording},
     media,
@@ -185,6 +187,13 @@ impl TracedCore {
     /// Like [`Conference::session_of_peer`].
     pub(super) fn session_of_peer(&self, peer: PeerId) -> Option<(SessionId, ParticipantId)> {
         self.core.session_of_peer(peer)
+    }
+
+    /// Whose turn a session is when the uplink is divided.
+    pub(super) fn priority_class(&self, session: &SessionId) -> PriorityClass {
+        self.core
+            .priority_of_session(session)
+            .map_or(PriorityClass::OneWay, |(kind, is_raised)| priority_class(kind, is_raised))
     }
 
     /// Like [`Conference::hub_of_peer`].

@@ -27,6 +27,7 @@ use super::{
     session_stats::StatsCollector,
     sound_check::SoundChecks,
     speakers::SpeakerWatch,
+    uplink::Uplink,
     wanted_sizes::WantedSizes,
 };
 use crate::{
@@ -34,8 +35,8 @@ use crate::{
     media::{self, FarEnd, IncomingTrack, Notifier, TrackSinks},
     model::{
         Command, Event, JoinTarget, Media, MediaTime, MixId, OpenRequest, ParticipantId, Payload,
-        PeerEvent, PeerId, PeerMedia, PerDevice, PerSource, Snapshot, Stats, VoiceProcessing,
-        candidate_addresses,
+        PeerEvent, PeerId, PeerMedia, PerDevice, PerSource, SessionId, Snapshot, Stats,
+        VoiceProcessing, candidate_addresses,
     },
     network::KnownPaths,
     supervision::catch_async,
@@ -67,6 +68,8 @@ pub struct Engine {
     /// How many hub tasks were started.
     hub_tasks_started: u64,
     peers: BTreeMap<PeerId, ActivePeer>,
+    /// The uplink of this machine, which they share.
+    uplink: Uplink,
     /// The addresses known to reach remote peers, for peer connections that are opened later.
     paths: KnownPaths,
     /// Limits the ICE checks that peer connections send to the addresses that one participant
@@ -172,6 +175,7 @@ impl Engine {
             hubs: BTreeMap::new(),
             hub_tasks_started: 0,
             peers: BTreeMap::new(),
+            uplink: Uplink::default(),
             paths: KnownPaths::default(),
             check_budgets: CheckBudgets::new(),
             local_media: LocalMedia::new(
@@ -381,8 +385,8 @@ impl Engine {
                 }
             }
             Effect::SetName(name) => drop(self.name.send_replace(name)),
-            Effect::OpenPeer { peer, session: _, hub, media, mixes } => {
-                self.open_peer(peer, hub, (media, mixes));
+            Effect::OpenPeer { peer, session, hub, media, mixes } => {
+                self.open_peer(peer, (session, hub), (media, mixes));
             }
             Effect::ClosePeer(peer) => self.close_peer(peer),
             Effect::Peer { peer, command } => {
@@ -415,6 +419,11 @@ impl Engine {
                 self.local_media.set_demand(sources);
                 self.remote_media.set_speaker_demand(speaker);
             }
+            Effect::SetPriority { session } => {
+                let class = self.core.priority_class(&session);
+                let peers = self.peers.values().filter(|active| active.session == session);
+                peers.for_each(|active| active.uplink.set_class(class));
+            }
             Effect::SetVoiceProcessing(chosen) => self.local_media.set_voice_processing(chosen),
             Effect::StartSoundCheck(check) => {
                 self.sound_checks.start(check, (&self.local_media, &mut self.remote_media));
@@ -442,7 +451,7 @@ impl Engine {
     fn open_peer(
         &mut self,
         peer: PeerId,
-        hub: HubRef,
+        (session, hub): (SessionId, HubRef),
         (media, mixes): (PeerMedia, PerSource<MixId>),
     ) {
         let config = ConnectionConfig {
@@ -459,9 +468,11 @@ impl Engine {
         self.remote_media.register_peer(peer);
         let (span, sinks) = (self.core.peer_span(peer), self.event_sinks.clone());
         let connection = span.in_scope(|| Connection::open(config, sinks));
+        let uplink = self.uplink.add(peer, &connection, self.core.priority_class(&session));
         let (layers, shown_there) = (PerSource::default(), PerSource::default());
         let participant = self.core.session_of_peer(peer);
-        let active = ActivePeer { connection, hub, participant, layers, shown_there, span };
+        let active =
+            ActivePeer { connection, uplink, session, hub, participant, layers, shown_there, span };
         self.peers.insert(peer, active);
         self.report_shown_sizes();
     }

@@ -19,6 +19,7 @@ mod session_stats;
 mod sound_check;
 mod speakers;
 mod tone_measurement;
+mod uplink;
 mod video_layers;
 mod wanted_sizes;
 
@@ -28,6 +29,7 @@ pub use event_loop::Engine;
 pub use handle::{Closer, Handle};
 pub use options::{Decode, EngineOptions, HubChoice, OwnHubOptions};
 pub use session_ids::fresh_session_id;
+pub use uplink::{Uplink, UplinkMember, UplinkNeeds, priority_class};
 
 pub use crate::{
     capture::{SourceSpec, SpecError},

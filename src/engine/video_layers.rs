@@ -15,9 +15,9 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::late_encoders::LateEncoders;
+use super::{late_encoders::LateEncoders, uplink::UplinkNeeds};
 use crate::{
-    bandwidth::{Allocation, Estimate, LayerAllocator, ViewerState, video_share},
+    bandwidth::{Allocation, Estimate, LayerAllocator, LayerCost, ViewerState, video_share},
     encode::{VideoEncoder, VideoSettings},
     media::{EncodedVideo, Fanout, MAX_LAG, SubscriptionSlot, TemporalFilter, now},
     model::{
@@ -61,6 +61,8 @@ pub(super) struct VideoViewer {
     pub(super) set_desired: Option<Box<dyn Fn(Bitrate) + Send>>,
     /// Tells the rate on the wire of the audio that is sent beside it; `None` while none is.
     pub(super) audio_rate: Option<Box<dyn Fn() -> Bitrate + Send>>,
+    /// Takes what it would send, for those who share the uplink.
+    pub(super) tell_uplink: Option<Box<dyn Fn(UplinkNeeds) + Send>>,
 }
 
 impl VideoViewer {
@@ -83,11 +85,21 @@ impl VideoViewer {
         }
     }
 
-    /// Tells its connection how much the video could use.
-    fn tell_desired(&self, video: Bitrate) {
+    /// Whether its rate is a share of an uplink.
+    fn is_governed(&self) -> bool {
+        self.estimates.as_ref().is_some_and(|estimates| estimates.borrow().ceiling.is_some())
+    }
+
+    /// Tells its connection, and those who share the uplink, how much the video could use, and what
+    /// its layers cost.
+    fn tell_needs(&self, video: Bitrate, layers: [Option<LayerCost>; 3]) {
+        let audio = self.audio();
+        let desired = Bitrate::from_bps(video.as_bps() + audio.as_bps());
         if let Some(set_desired) = &self.set_desired {
-            let audio = self.audio();
-            set_desired(Bitrate::from_bps(video.as_bps() + audio.as_bps()));
+            set_desired(desired);
+        }
+        if let Some(tell_uplink) = &self.tell_uplink {
+            tell_uplink(UplinkNeeds { audio, layers, desired });
         }
     }
 }
@@ -284,7 +296,7 @@ impl State {
                 self.filters.remove(&peer);
                 if let Some(viewer) = self.viewers.remove(&peer) {
                     viewer.slot.set(None);
-                    viewer.tell_desired(Bitrate::default());
+                    viewer.tell_needs(Bitrate::default(), [None; 3]);
                 }
             }
         }
@@ -342,7 +354,8 @@ impl State {
         for (peer, viewer) in &self.viewers {
             let state = viewer.state(self.allocator.source());
             self.allocator.set_viewer(*peer, state, now);
-            viewer.tell_desired(self.allocator.desired(*peer));
+            self.allocator.set_governed(*peer, viewer.is_governed());
+            viewer.tell_needs(self.allocator.desired(*peer), self.allocator.costs(*peer));
         }
         let Allocation { layers, targets } = self.allocator.update(now);
         for (peer, layer) in layers {

@@ -74,6 +74,15 @@ pub enum Command {
         /// How much.
         data_use: DataUse,
     },
+    /// Raises the priority of a session by one class, or no longer: whose video comes first when the
+    /// own upload is full. Without it one-to-one and many-to-many sessions come first, then
+    /// one-to-many, then one-way.
+    SetPriority {
+        /// The session.
+        session: SessionId,
+        /// Whether it is raised.
+        raised: bool,
+    },
     /// Changes the user's name in every session.
     Rename {
         /// The new name; if it is empty, the hub chooses one ("Guest 3").
@@ -151,6 +160,7 @@ impl Command {
             | Self::Lock { session, .. }
             | Self::SendMessage { session, .. }
             | Self::SetDataUse { session, .. }
+            | Self::SetPriority { session, .. }
             | Self::SetEnabled { session: Some(session), .. } => Some(session),
             Self::SetEnabled { session: None, .. }
             | Self::Rename { .. }

@@ -41,6 +41,7 @@ pub(crate) fn session_status(
         state: SessionState::Live,
         enabled: Enabled::default(),
         data_use: DataUse::Full,
+        is_raised: false,
         sending: PerSource::from_fn(|_| people > 0),
         participants: (0..people).map(person).collect(),
         active_speaker: None,

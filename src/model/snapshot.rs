@@ -162,6 +162,8 @@ pub struct SessionStatus {
     /// Who speaks, as far as it can be heard here; `None` while nobody does. It changes within a second, and
     /// stays in short pauses.
     pub active_speaker: Option<ActiveSpeaker>,
+    /// Whether the user has raised its priority by a class: it comes first when the own upload is full.
+    pub is_raised: bool,
     /// The sources that at least one participant receives now: it is connected, the source runs,
     /// and both switches are enabled.
     pub sending: PerSource<bool>,

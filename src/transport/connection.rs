@@ -8,6 +8,7 @@ use tracing::Instrument as _;
 use super::{
     CheckBudget, Impairment, RtpDump, VirtualNetwork,
     congestion::BandwidthControl,
+    rate_control::RateControl,
     stats::ConnectionStats,
     task::{self, TaskIo},
 };
@@ -129,7 +130,7 @@ impl Connection {
             sources: PerSource::from_fn(SourceSlot::new),
             impairment,
             stats: Arc::default(),
-            bandwidth: BandwidthControl::new(),
+            bandwidth: BandwidthControl::new(config.peer),
             _alive: alive,
             _check_budget: budget,
         };
@@ -245,16 +246,9 @@ impl Connection {
         move |rate| bandwidth.set_desired(rate)
     }
 
-    /// Sets the share of this machine's uplink that the connection may use, on the wire; `None` for
-    /// no limit.
-    pub fn set_rate_ceiling(&self, rate: Option<Bitrate>) {
-        self.bandwidth.set_ceiling(rate);
-    }
-
-    /// Sets whether the connection may probe for more bandwidth: of the connections of a machine,
-    /// one at a time should.
-    pub fn set_may_probe(&self, may_probe: bool) {
-        self.bandwidth.set_may_probe(may_probe);
+    /// What limits the rate of this connection, for a task without this handle.
+    pub fn rate_control(&self) -> RateControl {
+        RateControl(Arc::clone(&self.bandwidth))
     }
 }
 

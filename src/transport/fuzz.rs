@@ -87,7 +87,7 @@ pub fn rtcp(data: &[u8]) {
     let shared = TapShared {
         stats: Arc::default(),
         limiter: Arc::new(SsrcLimiter::new()),
-        bandwidth: BandwidthControl::new(),
+        bandwidth: BandwidthControl::new(PeerId(1)),
     };
     let mut tap = Tap::new(&own, SenderReports::default(), shared);
     tap.bind_local_stream(&negotiated_video());

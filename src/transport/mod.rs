@@ -33,6 +33,7 @@ mod inbound_data_limit;
 mod library_events;
 mod negotiation;
 mod pcap;
+mod rate_control;
 mod red;
 mod redundancy;
 mod rejected_sections;
@@ -50,13 +51,16 @@ mod task;
 mod track_receiver;
 mod track_sender;
 mod virtual_network;
+mod virtual_uplink;
 
 pub use check_budget::{CheckBudget, CheckBudgets};
 pub use connection::{Connection, ConnectionConfig, EventSinks, SourceMedia};
 pub use h264_packetizer::packetize_h264;
 pub use impairment::{Impairment, ImpairmentError};
+pub use rate_control::{ProbeTurns, RateControl};
 pub use rtp_dump::RtpDump;
 pub use virtual_network::{VirtualNetwork, VirtualSocket};
+pub use virtual_uplink::VirtualUplink;
 
 /// Directives for a program's log filter that silence webrtc-rs (`target=level`, as `tracing`'s
 /// `EnvFilter` reads them; a target also stands for all targets that begin with it). webrtc-rs logs

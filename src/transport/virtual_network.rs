@@ -12,6 +12,8 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Transmit};
 
+use super::VirtualUplink;
+
 /// Datagrams that a socket keeps until they are read: as many as the buffer of a real one. More are
 /// dropped.
 const RECEIVE_QUEUE: usize = 2048;
@@ -28,6 +30,8 @@ const FIRST_PORT: u16 = 2000;
 /// (`start_paused`), they run in virtual time: an hour takes as long as the work in it.
 #[derive(Clone, Debug, Default)]
 pub struct VirtualNetwork {
+    /// What all datagrams from here pass, if anything.
+    uplink: Option<VirtualUplink>,
     queues: Arc<Mutex<BTreeMap<SocketAddr, mpsc::Sender<Datagram>>>>,
 }
 
@@ -50,6 +54,11 @@ struct Datagram {
 }
 
 impl VirtualNetwork {
+    /// The same network, for sockets that share a way out.
+    pub fn behind(&self, uplink: &VirtualUplink) -> Self {
+        Self { uplink: Some(uplink.clone()), queues: Arc::clone(&self.queues) }
+    }
+
     /// A socket with that address and a free port.
     ///
     /// # Errors
@@ -104,13 +113,24 @@ impl VirtualSocket {
     /// Sends a datagram; it is dropped if nobody has that address.
     pub fn send(&self, bytes: &[u8], to: SocketAddr) {
         let datagram = Datagram { from: self.address, bytes: Bytes::copy_from_slice(bytes) };
-        self.network.deliver(to, datagram);
+        match &self.network.uplink {
+            Some(uplink) => {
+                let network = Self::without_uplink(&self.network);
+                uplink.send(bytes.len(), move || network.deliver(to, datagram));
+            }
+            None => self.network.deliver(to, datagram),
+        }
     }
 
     /// Waits for the next datagram. Returns the address of its sender as well.
     pub async fn recv(&self) -> (Bytes, SocketAddr) {
         let Datagram { from, bytes } = std::future::poll_fn(|cx| self.poll_datagram(cx)).await;
         (bytes, from)
+    }
+
+    /// The network behind the way out.
+    fn without_uplink(network: &VirtualNetwork) -> VirtualNetwork {
+        VirtualNetwork { uplink: None, queues: Arc::clone(&network.queues) }
     }
 
     fn poll_datagram(&self, cx: &mut Context<'_>) -> Poll<Datagram> {

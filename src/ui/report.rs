@@ -125,6 +125,7 @@ mod tests {
             state: SessionState::Live,
             enabled: Enabled::default(),
             data_use: DataUse::Full,
+            is_raised: false,
             sending: PerSource::NONE,
             participants: ParticipantList::default(),
             active_speaker: None,

@@ -28,4 +28,5 @@ mod sources;
 mod speaker;
 mod trace;
 mod transport;
+mod uplink;
 mod window;

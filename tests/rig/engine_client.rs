@@ -114,6 +114,7 @@ impl Client {
                 state: quintet::model::SessionState::Connecting,
                 enabled: quintet::model::Enabled::default(),
                 data_use: quintet::model::DataUse::Full,
+                is_raised: false,
                 sending: quintet::model::PerSource::NONE,
                 participants: quintet::model::ParticipantList::default(),
                 active_speaker: None,

@@ -225,6 +225,7 @@ impl World {
             Effect::ExpectVideo { .. }
             | Effect::SetVoiceProcessing(_)
             | Effect::StartSoundCheck(_)
+            | Effect::SetPriority { .. }
             | Effect::LimitVideo { .. } => Ok(()),
             Effect::Demand(demand) => {
                 if std::mem::replace(&mut self.programs[index].demand, demand) == demand {

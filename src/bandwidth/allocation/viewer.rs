@@ -35,6 +35,8 @@ impl LayerPoint {
 #[derive(Debug)]
 pub(super) struct Viewer {
     state: ViewerState,
+    /// Whether its rate is a share of an uplink.
+    pub(super) is_governed: bool,
     layer: Option<Layer>,
     /// Whether the next choice is like the first one.
     is_fresh: bool,
@@ -91,6 +93,9 @@ const END_AFTER: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(5)
 /// How long there is no video then.
 const END_HOLD: Duration = Duration::from_secs(3);
 
+/// How long a peer stays down that has a share of an uplink.
+const GOVERNED_HOLD: Duration = Duration::from_secs(2);
+
 /// Down again this soon after going up: it flaps.
 const FLAP: Duration = Duration::from_secs(10);
 
@@ -107,6 +112,7 @@ impl Viewer {
     pub(super) fn new(now: MediaTime) -> Self {
         Self {
             state: ViewerState { limit: None, share: None, is_testing: false },
+            is_governed: false,
             layer: None,
             is_fresh: true,
             begun: now,
@@ -194,7 +200,14 @@ impl Viewer {
         now: MediaTime,
     ) -> Option<Layer> {
         let is_proved = self.follow_share(share, now);
-        let is_held = self.went_down.is_some_and(|down| now.since(down) < self.hold);
+        // What a peer does not use of its share is lost for all.
+        let hold = match self.layer {
+            _ if self.is_governed => GOVERNED_HOLD,
+            // Without any video, waiting longer gains nothing.
+            None => self.hold.min(HOLD),
+            Some(_) => self.hold,
+        };
+        let is_held = self.went_down.is_some_and(|down| now.since(down) < hold);
         let is_first = std::mem::take(&mut self.is_fresh) || (self.layer.is_none() && !is_held);
         let mut best = None;
         for point in points {
@@ -267,8 +280,12 @@ impl Viewer {
         share: Bitrate,
         now: MediaTime,
     ) -> Option<MediaTime> {
-        let has_room = share.as_bps() as f64 >= point.floor.as_bps() as f64 * UP_MARGIN;
-        let fits = has_room && (point.takers == 0 || share >= point.shared);
+        // A share of the uplink is exact: it was given for a layer.
+        let margin = if self.is_governed { STAY_MARGIN } else { UP_MARGIN };
+        let has =
+            |rate: Bitrate, margin: f64| share.as_bps() as f64 >= rate.as_bps() as f64 * margin;
+        let fits =
+            has(point.floor, margin) && (point.takers == 0 || has(point.shared, margin.min(1.0)));
         let since = &mut self.fits_since[point.layer as usize];
         *since = fits.then(|| since.unwrap_or(now));
         *since

@@ -22,10 +22,10 @@ pub struct GovernedPeer {
 /// What a layer costs on the wire.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LayerCost {
-    /// At half of the frame rate.
-    pub half_rate: Bitrate,
-    /// At the whole frame rate.
-    pub full_rate: Bitrate,
+    /// At least: with less bits, or fewer frames.
+    pub least: Bitrate,
+    /// With its usual rate, and all of its frames.
+    pub usual: Bitrate,
 }
 
 /// Whose turn it is when the uplink is divided, the first class first.
@@ -166,7 +166,7 @@ impl<'a> Division<'a> {
                 peer.layers[below as usize].is_none()
                     || given.point.is_some_and(|(layer, _)| layer >= below)
             });
-            let rate = if is_full_rate { cost.full_rate } else { cost.half_rate };
+            let rate = if is_full_rate { cost.usual } else { cost.least };
             let more = (rate.as_bps() as f64 - given.video).max(0.0);
             if has_below && more <= self.left {
                 self.left -= more;

@@ -10,7 +10,7 @@ const fn kbps(rate: u64) -> Bitrate {
 
 /// A peer that wants everything, with the usual rates of a camera of 720p.
 fn peer(class: PriorityClass) -> GovernedPeer {
-    let layer = |half, full| Some(LayerCost { half_rate: kbps(half), full_rate: kbps(full) });
+    let layer = |half, full| Some(LayerCost { least: kbps(half), usual: kbps(full) });
     GovernedPeer {
         class,
         is_in_focus: false,

@@ -143,7 +143,8 @@ impl<K: Ord + Copy> UplinkGroup<K> {
         self.alike = alike;
     }
 
-    /// Takes in who was alike often enough and saw an overload.
+    /// Takes in who was alike often enough, if one of two saw an overload: who sends audio alone
+    /// hardly sees one.
     fn join(&mut self, overused: &BTreeSet<K>) {
         let is_overused = |key: &K| overused.contains(key);
         let pairs: Vec<_> = self
@@ -151,7 +152,7 @@ impl<K: Ord + Copy> UplinkGroup<K> {
             .iter()
             .filter(|(_, count)| **count >= COMPARISONS)
             .map(|(pair, _)| *pair)
-            .filter(|(one, other)| is_overused(one) && is_overused(other))
+            .filter(|(one, other)| is_overused(one) || is_overused(other))
             .collect();
         let alone: BTreeSet<_> =
             pairs.iter().filter(|(one, other)| one == other).map(|(key, _)| *key).collect();

@@ -103,6 +103,7 @@ impl Session {
             enabled: self.enabled,
             data_use: self.data_use,
             active_speaker: self.speaker().cloned(),
+            is_raised: self.is_raised,
             sending,
             participants,
             locked,

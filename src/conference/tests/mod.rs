@@ -2,3 +2,4 @@
 
 pub(super) mod fixture;
 mod mute_switches;
+mod priority;

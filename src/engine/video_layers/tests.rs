@@ -54,6 +54,7 @@ impl Rig {
             estimates,
             set_desired: None,
             audio_rate: None,
+            tell_uplink: None,
         };
         self.layers.set_viewer(PeerId(peer), Some(viewer));
     }

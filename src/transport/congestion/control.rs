@@ -1,7 +1,7 @@
 //! What a connection's bandwidth estimator shares with the rest of the program.
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
@@ -9,7 +9,8 @@ use tokio::sync::watch;
 
 use crate::{
     bandwidth::{AUDIO_WIRE_RATE, BandwidthEstimator, Estimate},
-    model::Bitrate,
+    model::{Bitrate, MediaTime, PeerId},
+    transport::rate_control::ProbeTurns,
 };
 
 /// The target before anything is known of the path.
@@ -24,8 +25,8 @@ const MAX_TARGET: Bitrate = Bitrate::from_kbps(30_000);
 /// The rate that a connection is assumed to use until the program tells: a camera and audio.
 const DEFAULT_DESIRED: Bitrate = Bitrate::from_kbps(2500);
 
-/// Stands for no ceiling.
-const NO_CEILING: u64 = u64::MAX;
+/// Stands for no limit.
+const NO_LIMIT: u64 = u64::MAX;
 
 /// The estimate of one connection, and what the program wants of it. Any thread may use it; the
 /// connection's driver estimates.
@@ -34,22 +35,29 @@ pub(in crate::transport) struct BandwidthControl {
     estimates: watch::Sender<Estimate>,
     /// Bits per second.
     desired: AtomicU64,
-    /// Bits per second, or [`NO_CEILING`].
+    /// Bits per second, or [`NO_LIMIT`].
     ceiling: AtomicU64,
+    /// Bits per second, or [`NO_LIMIT`].
+    probe_limit: AtomicU64,
     may_probe: AtomicBool,
     /// Bits per second.
     audio_rate: AtomicU64,
+    peer: PeerId,
+    turns: OnceLock<ProbeTurns>,
 }
 
 impl BandwidthControl {
     /// The control of a new connection.
-    pub(in crate::transport) fn new() -> Arc<Self> {
+    pub(in crate::transport) fn new(peer: PeerId) -> Arc<Self> {
         Arc::new(Self {
             estimates: watch::Sender::new(estimator(DEFAULT_DESIRED).estimate()),
             desired: AtomicU64::new(DEFAULT_DESIRED.as_bps()),
-            ceiling: AtomicU64::new(NO_CEILING),
+            ceiling: AtomicU64::new(NO_LIMIT),
+            probe_limit: AtomicU64::new(NO_LIMIT),
             may_probe: AtomicBool::new(true),
             audio_rate: AtomicU64::new(AUDIO_WIRE_RATE.as_bps()),
+            peer,
+            turns: OnceLock::new(),
         })
     }
 
@@ -85,7 +93,17 @@ impl BandwidthControl {
 
     /// Sets the rate that the connection may use at most, on the wire.
     pub(in crate::transport) fn set_ceiling(&self, rate: Option<Bitrate>) {
-        self.ceiling.store(rate.map_or(NO_CEILING, Bitrate::as_bps), Ordering::Relaxed);
+        self.ceiling.store(rate.map_or(NO_LIMIT, Bitrate::as_bps), Ordering::Relaxed);
+    }
+
+    /// Sets the rate above which no probe looks for more.
+    pub(in crate::transport) fn set_probe_limit(&self, rate: Option<Bitrate>) {
+        self.probe_limit.store(rate.map_or(NO_LIMIT, Bitrate::as_bps), Ordering::Relaxed);
+    }
+
+    /// Sets with whom the connection takes turns to probe. Only the first call counts.
+    pub(in crate::transport) fn set_probe_turns(&self, turns: ProbeTurns) {
+        let _ = self.turns.set(turns);
     }
 
     /// Sets whether the connection may probe.
@@ -93,12 +111,21 @@ impl BandwidthControl {
         self.may_probe.store(may_probe, Ordering::Relaxed);
     }
 
-    /// Tells the estimator what was set.
-    pub(super) fn apply(&self, estimator: &mut BandwidthEstimator) {
+    /// Tells the estimator what was set, and whether it is its turn to probe.
+    pub(super) fn apply(&self, estimator: &mut BandwidthEstimator, now: MediaTime) {
         estimator.set_desired(Bitrate::from_bps(self.desired.load(Ordering::Relaxed)));
-        let ceiling = self.ceiling.load(Ordering::Relaxed);
-        estimator.set_may_probe(self.may_probe.load(Ordering::Relaxed));
-        estimator.set_ceiling((ceiling != NO_CEILING).then(|| Bitrate::from_bps(ceiling)));
+        estimator.set_probe_limit(limit(&self.probe_limit));
+        estimator.set_ceiling(limit(&self.ceiling));
+        let takes_turn = || self.turns.get().is_none_or(|turns| turns.acquire(self.peer, now));
+        let may_probe = self.may_probe.load(Ordering::Relaxed);
+        estimator.set_may_probe(may_probe && (!estimator.wants_probe() || takes_turn()));
+    }
+
+    /// When a probe that waits for its turn may be sent, which may be in the past; `None` if none
+    /// waits.
+    pub(super) fn next_turn(&self, estimator: &BandwidthEstimator) -> Option<MediaTime> {
+        let waits = estimator.wants_probe() && self.may_probe.load(Ordering::Relaxed);
+        waits.then(|| self.turns.get().and_then(ProbeTurns::next).unwrap_or_default())
     }
 
     /// Publishes an estimate.
@@ -109,6 +136,12 @@ impl BandwidthControl {
             is_new
         });
     }
+}
+
+/// What an atomic says.
+fn limit(bps: &AtomicU64) -> Option<Bitrate> {
+    let bps = bps.load(Ordering::Relaxed);
+    (bps != NO_LIMIT).then(|| Bitrate::from_bps(bps))
 }
 
 fn estimator(desired: Bitrate) -> BandwidthEstimator {

@@ -8,6 +8,7 @@ mod extensions;
 mod feedback;
 
 use std::{
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -63,6 +64,8 @@ pub(super) struct CongestionController {
     audio: AudioLossWindow,
     audio_rate: AudioRate,
     control: Arc<BandwidthControl>,
+    /// The local and the remote address of what is sent.
+    route: Option<(SocketAddr, SocketAddr)>,
     /// A moment on both clocks.
     epoch: (Instant, MediaTime),
 }
@@ -90,6 +93,7 @@ impl CongestionController {
             audio: AudioLossWindow::default(),
             audio_rate: AudioRate::new(),
             control,
+            route: None,
             epoch: (tokio::time::Instant::now().into_std(), media::now()),
         }
     }
@@ -191,7 +195,7 @@ impl CongestionController {
     /// Follows the time, and what the program wants to send.
     /// Returns a probe that is to be sent now.
     pub(super) fn poll(&mut self, now: MediaTime) -> Option<ProbeCluster> {
-        self.control.apply(&mut self.estimator);
+        self.control.apply(&mut self.estimator, now);
         let probe = self.estimator.poll(now);
         self.publish();
         probe
@@ -210,7 +214,20 @@ impl CongestionController {
 
     /// When [`Self::poll`] has something to do.
     pub(super) fn next_timeout(&self) -> Option<Instant> {
-        self.estimator.poll_timeout().map(|at| self.instant(at))
+        let turn = self.control.next_turn(&self.estimator);
+        let next = self.estimator.poll_timeout().into_iter().chain(turn).min();
+        next.map(|at| self.instant(at))
+    }
+
+    /// Notes over which local and remote address packets are sent. If they are others than before,
+    /// little is known of the path.
+    pub(super) fn on_route(&mut self, route: (SocketAddr, SocketAddr), now: Instant) {
+        let before = self.route.replace(route);
+        if before.is_some_and(|before| before != route) {
+            tracing::debug!(?before, ?route, "packets take another way");
+            self.estimator.on_route_change(self.media_time(now));
+            self.publish();
+        }
     }
 
     fn publish(&self) {
@@ -225,11 +242,79 @@ pub(super) fn wire_bytes(packet: &rtp::Packet) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use rtc::{
+        interceptor::{RTCPFeedback, RTPHeaderExtension},
+        rtcp::transport_feedbacks::transport_layer_cc::{
+            PacketStatusChunk, RecvDelta, RunLengthChunk, SymbolTypeTcc,
+        },
+    };
+
     use super::*;
+    use crate::model::PeerId;
+
+    /// What a receiver reports of two packets, of which the first arrived then.
+    fn feedback(base: u16, arrived: Duration) -> TransportLayerCc {
+        let us = arrived.as_micros() as i64;
+        let delta = |delta| RecvDelta { delta, ..RecvDelta::default() };
+        TransportLayerCc {
+            base_sequence_number: base,
+            packet_status_count: 2,
+            reference_time: (us / 64_000) as u32,
+            packet_chunks: vec![PacketStatusChunk::RunLengthChunk(RunLengthChunk {
+                packet_status_symbol: SymbolTypeTcc::PacketReceivedSmallDelta,
+                run_length: 2,
+                ..RunLengthChunk::default()
+            })],
+            recv_deltas: vec![delta(us % 64_000), delta(50_000)],
+            ..TransportLayerCc::default()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_route_keeps_of_the_rate_what_was_used() {
+        let control = BandwidthControl::new(PeerId(1));
+        control.set_may_probe(false);
+        let mut controller = CongestionController::new(Arc::clone(&control));
+        let extension = RTPHeaderExtension { uri: TRANSPORT_NUMBER_URI.to_owned(), id: 3 };
+        let transport_cc =
+            RTCPFeedback { typ: "transport-cc".to_owned(), parameter: String::new() };
+        controller.bind(&StreamInfo {
+            ssrc: 7,
+            rtp_header_extensions: vec![extension],
+            rtcp_feedback: vec![transport_cc],
+            ..StreamInfo::default()
+        });
+        let header = rtp::Header { ssrc: 7, ..rtp::Header::default() };
+        let packet = rtp::Packet { header, payload: vec![0; 1000].into() };
+        let (start, begun) = (media::now(), tokio::time::Instant::now().into_std());
+        for step in 0..60 {
+            let sent = Duration::from_millis(50) * step;
+            let departure = Departure { at: start + sent, kind: PacketKind::Video, cluster: None };
+            controller.on_departure(&mut packet.clone(), departure);
+            if step % 2 == 1 {
+                let report = feedback(step as u16 - 1, sent);
+                controller.on_rtcp(&report, begun + sent + Duration::from_millis(60));
+            }
+        }
+        let route = |port| {
+            let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
+            (address(1), address(port))
+        };
+        let now = begun + Duration::from_secs(3);
+        controller.on_route(route(2), now);
+        controller.on_route(route(2), now);
+        let before = control.latest();
+        assert!(before.target >= Bitrate::from_kbps(300), "{before:?}");
+        assert!(before.acknowledged.is_some(), "{before:?}");
+        controller.on_route(route(3), now);
+        let target = control.latest().target.as_bps();
+        // Twenty packets of 1064 bytes in a second.
+        assert!((150_000..200_000).contains(&target), "{target}");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_rate_grows_by_receiver_reports_where_no_packet_has_a_number() {
-        let control = BandwidthControl::new();
+        let control = BandwidthControl::new(PeerId(1));
         let mut controller = CongestionController::new(Arc::clone(&control));
         controller.bind(&StreamInfo { ssrc: 7, ..StreamInfo::default() });
         let header = rtp::Header { ssrc: 7, ..rtp::Header::default() };

@@ -105,6 +105,12 @@ impl ConnectionStats {
         lock(&self.path).was_connected = true;
     }
 
+    /// The local and the remote address over which packets were sent last. Takes short locks.
+    pub(super) fn route(&self) -> Option<(SocketAddr, SocketAddr)> {
+        let (local, path) = lock(&self.path).selected_path()?;
+        Some((local, path.remote))
+    }
+
     /// The report. Takes short locks.
     pub(super) fn report(&self) -> Vec<RtcStats> {
         let mut report = lock(&self.path).report();

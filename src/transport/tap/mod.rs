@@ -286,6 +286,9 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Tap {
             if let Some(round_trip) = self.stats.round_trip().latest() {
                 self.congestion.on_round_trip(round_trip);
             }
+            if let Some(route) = self.stats.route() {
+                self.congestion.on_route(route, message.now);
+            }
             packets.iter().for_each(|packet| self.handle_rtcp(&**packet, message.now));
             self.follow_estimate();
         }

@@ -24,7 +24,7 @@ fn tap(local: &[LocalStream]) -> Tap {
     let shared = TapShared {
         stats: Arc::default(),
         limiter: Arc::new(SsrcLimiter::new()),
-        bandwidth: BandwidthControl::new(),
+        bandwidth: BandwidthControl::new(crate::model::PeerId(1)),
     };
     let mut tap = Tap::new(local, SenderReports::default(), shared);
     let mime_type = "audio/opus".to_owned();

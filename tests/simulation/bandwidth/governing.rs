@@ -63,7 +63,7 @@ fn machine(
 /// A peer that wants the camera at 720p.
 fn peer(class: PriorityClass) -> GovernedPeer {
     let kbps = Bitrate::from_kbps;
-    let layer = |half, full| Some(LayerCost { half_rate: kbps(half), full_rate: kbps(full) });
+    let layer = |half, full| Some(LayerCost { least: kbps(half), usual: kbps(full) });
     GovernedPeer {
         class,
         is_in_focus: false,

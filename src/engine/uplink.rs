@@ -1,0 +1,235 @@
+//! The uplink of this machine, which its peer connections share.
+//!
+//! A task of its own passes the estimates of all connections to the governor ten times a second,
+//! and its shares back. It shares a lock with the engine's task and with those of the video layers,
+//! for microseconds.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, watch},
+    task::AbortHandle,
+    time::{MissedTickBehavior, interval},
+};
+
+use crate::{
+    bandwidth::{
+        AUDIO_WIRE_RATE, Estimate, GovernedPeer, Governor, LayerCost, PriorityClass, Share,
+    },
+    media::now,
+    model::{Bitrate, MediaTime, PeerId, SessionKind, Topology},
+    transport::{Connection, ProbeTurns, RateControl},
+};
+
+/// How often the uplink is divided.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// Divides the uplink among peer connections, and lets one of them probe at a time. Dropping it ends
+/// its task; the connections keep their shares.
+#[derive(Debug, Default)]
+pub struct Uplink {
+    shared: Arc<Shared>,
+    turns: ProbeTurns,
+    task: Option<AbortHandle>,
+}
+
+/// What a connection would send.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct UplinkNeeds {
+    /// The rate on the wire of its audio.
+    pub audio: Bitrate,
+    /// The rates on the wire of the layers of its video, the smallest first, up to the highest one
+    /// that is wanted.
+    pub layers: [Option<LayerCost>; 3],
+    /// The most that it could use on the wire.
+    pub desired: Bitrate,
+}
+
+/// A connection that uses the uplink, until this is dropped.
+#[derive(Debug)]
+pub struct UplinkMember {
+    shared: Arc<Shared>,
+    peer: PeerId,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Notified when there is a first connection.
+    has_peers: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    governor: Governor<PeerId>,
+    peers: BTreeMap<PeerId, UplinkPeer>,
+}
+
+#[derive(Debug)]
+struct UplinkPeer {
+    setup: GovernedPeer,
+    estimates: watch::Receiver<Estimate>,
+    control: RateControl,
+}
+
+impl UplinkNeeds {
+    /// Audio alone.
+    const AUDIO: Self =
+        Self { audio: AUDIO_WIRE_RATE, layers: [None; 3], desired: AUDIO_WIRE_RATE };
+}
+
+/// Whose turn it is in a session of that kind. A person may have raised it by one class.
+pub fn priority_class(kind: SessionKind, is_raised: bool) -> PriorityClass {
+    let class = match kind.topology {
+        Topology::OneToOne | Topology::ManyToMany => PriorityClass::Conference,
+        Topology::OneToMany => PriorityClass::Star,
+        Topology::OneWay => PriorityClass::OneWay,
+    };
+    if is_raised { class.lifted() } else { class }
+}
+
+impl Uplink {
+    /// Adds a connection, which sends audio until [`UplinkMember::needs`] tells more. The first call
+    /// starts the task.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn add(
+        &mut self,
+        peer: PeerId,
+        connection: &Connection,
+        class: PriorityClass,
+    ) -> UplinkMember {
+        self.task.get_or_insert_with(|| tokio::spawn(run(Arc::clone(&self.shared))).abort_handle());
+        let control = connection.rate_control();
+        control.set_probe_turns(&self.turns);
+        let UplinkNeeds { audio, layers, desired } = UplinkNeeds::AUDIO;
+        let setup =
+            GovernedPeer { class, is_in_focus: false, audio, layers, screen: None, desired };
+        let added = UplinkPeer { setup, estimates: connection.estimates(), control };
+        let mut state = self.shared.lock();
+        state.governor.set_peer(peer, setup);
+        state.peers.insert(peer, added);
+        drop(state);
+        self.shared.has_peers.notify_one();
+        UplinkMember { shared: Arc::clone(&self.shared), peer }
+    }
+
+    /// The share of a connection; `None` if it has a bottleneck of its own.
+    pub fn share(&self, peer: PeerId) -> Option<Share> {
+        self.shared.lock().governor.share(peer)
+    }
+
+    /// The number of connections that share the uplink: it limits them.
+    pub fn governed(&self) -> usize {
+        let state = self.shared.lock();
+        state.peers.keys().filter(|peer| state.governor.share(**peer).is_some()).count()
+    }
+}
+
+impl UplinkMember {
+    /// Changes its class.
+    pub fn set_class(&self, class: PriorityClass) {
+        self.shared.lock().change(self.peer, |setup| setup.class = class);
+    }
+
+    /// Returns a function that tells what it would send.
+    pub fn needs(&self) -> impl Fn(UplinkNeeds) + Send + use<> {
+        let (shared, peer) = (Arc::clone(&self.shared), self.peer);
+        move |UplinkNeeds { audio, layers, desired }| {
+            shared.lock().change(peer, |setup| {
+                (setup.audio, setup.layers, setup.desired) = (audio, layers, desired);
+            });
+        }
+    }
+}
+
+impl Drop for UplinkMember {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.peers.remove(&self.peer);
+        state.governor.remove(self.peer);
+    }
+}
+
+impl Drop for Uplink {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Divides the uplink again and again, while there are connections.
+async fn run(shared: Arc<Shared>) {
+    let mut clock = interval(INTERVAL);
+    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        if shared.lock().peers.is_empty() {
+            shared.has_peers.notified().await;
+        }
+        clock.tick().await;
+        shared.lock().tick(now());
+    }
+}
+
+impl State {
+    fn change(&mut self, peer: PeerId, change: impl FnOnce(&mut GovernedPeer)) {
+        if let Some(known) = self.peers.get_mut(&peer) {
+            let before = known.setup;
+            change(&mut known.setup);
+            if known.setup != before {
+                self.governor.set_peer(peer, known.setup);
+            }
+        }
+    }
+
+    fn tick(&mut self, now: MediaTime) {
+        for (peer, UplinkPeer { estimates, .. }) in &mut self.peers {
+            // Who reports no arrivals shows no queue, and follows no share.
+            if estimates.has_changed().unwrap_or(false) {
+                let estimate = *estimates.borrow_and_update();
+                if estimate.acknowledged.is_some() {
+                    self.governor.on_estimate(*peer, &estimate, now);
+                }
+            }
+        }
+        for (peer, share) in self.governor.update(now) {
+            if let Some(peer) = self.peers.get(&peer) {
+                peer.control.set_share(share);
+            }
+        }
+        for (peer, UplinkPeer { control, .. }) in &self.peers {
+            control.set_may_probe(self.governor.may_probe(*peer));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conferences_come_before_stars_and_broadcasts_and_a_person_may_raise_one() {
+        let class = |topology, is_raised| {
+            let kind = SessionKind { topology, ..SessionKind::FIVE[0] };
+            priority_class(kind, is_raised)
+        };
+        assert_eq!(class(Topology::OneToOne, false), PriorityClass::Conference);
+        assert_eq!(class(Topology::ManyToMany, true), PriorityClass::Conference);
+        assert_eq!(class(Topology::OneToMany, false), PriorityClass::Star);
+        assert_eq!(class(Topology::OneToMany, true), PriorityClass::Conference);
+        assert_eq!(class(Topology::OneWay, false), PriorityClass::OneWay);
+        assert_eq!(class(Topology::OneWay, true), PriorityClass::Star);
+    }
+}
