@@ -399,6 +399,45 @@ mod tests {
         }
     }
 
+    /// A sweep from 100 Hz to 15 kHz in four seconds.
+    fn sweep(block: usize) -> [f32; BLOCK_SAMPLES] {
+        std::array::from_fn(|n| {
+            let seconds = (block * BLOCK_SAMPLES + n) as f64 / f64::from(AUDIO_RATE);
+            let turns = 100.0 * seconds + 14_900.0 / 8.0 * seconds * seconds;
+            (turns * std::f64::consts::TAU).sin() as f32 / 2.0
+        })
+    }
+
+    #[test]
+    fn a_sweep_has_no_break_at_any_rate_and_with_callbacks_of_any_size() {
+        for (rate, most) in [(44_100, 441), (44_100, 2205), (96_000, 1920), (48_000, 1024)] {
+            let (mut writer, mut reader) = speaker_ring(rate, 1);
+            let (mut played, mut written, mut next, mut seed) = (vec![], vec![], 0, 1_u32);
+            let mut whole = writer.resampler.clone();
+            while next < 400 {
+                while writer.needs_block(LEAST) {
+                    let block = sweep(next);
+                    next += 1;
+                    writer.play(&block, LEAST);
+                    match &mut whole {
+                        None => written.extend(block),
+                        Some((resampler, _)) => resampler.push(&block, &mut written),
+                    }
+                }
+                seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                let mut out = vec![0.0_f32; 1 + (seed >> 8) as usize % most];
+                reader.fill(&mut out);
+                played.extend(out);
+            }
+            let from = rate as usize;
+            let is_same = |at: usize, shift: usize| (played[at] - written[at - shift]).abs() < 1e-6;
+            let shift = (0..from).find(|shift| (from..from + 500).all(|at| is_same(at, *shift)));
+            let shift = shift.expect("what is played is what was written, some samples later");
+            let broken = (from..played.len()).find(|at| !is_same(*at, shift));
+            assert_eq!(broken, None, "{rate} Hz, callbacks up to {most}: of {}", played.len());
+        }
+    }
+
     #[test]
     fn the_callback_copies_to_two_channels_and_counts() {
         let (mut writer, mut reader) = speaker_ring(AUDIO_RATE, 4);
