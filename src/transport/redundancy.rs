@@ -55,7 +55,7 @@ impl PeerRedundancy {
     pub(super) fn set_path(&self, target: Bitrate, queue: Duration) {
         let most = match target {
             _ if queue > FULL_QUEUE => Redundancy::None,
-            target if target < FOR_ONE_COPY => Redundancy::None,
+            target if target < FOR_ONE_COPY => Redundancy::Fill,
             target if target < FOR_TWO_COPIES => Redundancy::One,
             _ => Redundancy::Two,
         };
@@ -94,7 +94,8 @@ struct Policy {
 /// Where packets wait for longer, others are lost because the queue is full.
 const FULL_QUEUE: Duration = Duration::from_millis(150);
 
-/// A path with a lower target has no room for a copy, which needs 40 kbit/s.
+/// A path with a lower target has no room for a copy of each packet, which needs 40 kbit/s. What
+/// stands for in-band FEC is sent.
 const FOR_ONE_COPY: Bitrate = Bitrate::from_kbps(250);
 
 /// A path with a lower target has no room for two copies.
@@ -238,7 +239,7 @@ mod tests {
             redundancy.set_path(Bitrate::from_kbps(kbps), Duration::from_millis(queue_ms));
             redundancy.current().map(|(level, _)| level)
         };
-        assert_eq!([at(200, 0), at(500, 200)], [None, None]);
+        assert_eq!([at(200, 0), at(500, 200)], [Some(Redundancy::Fill), None]);
         assert_eq!(at(300, 0), Some(Redundancy::One));
         assert_eq!(at(400, 0), Some(Redundancy::Two));
     }
