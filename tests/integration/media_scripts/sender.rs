@@ -70,10 +70,11 @@ pub(crate) async fn send_video(
             clock.reset_after(BESIDE_TIMERS[0]);
         }
         let now = media::now();
+        // Whoever sends video takes the requests.
+        let Some(rate) = media.borrow().video else { continue };
         if out.take_keyframe_request() {
             keyframes.request();
         }
-        let Some(rate) = media.borrow().video else { continue };
         let rate = rate.min(affordable(&estimates.borrow(), audio_rate()));
         let ms = begun.elapsed().as_millis() as u64;
         let frame = pool.frame(SIZE, now, |bytes| paint(bytes, number, ms));
