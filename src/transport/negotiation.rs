@@ -200,6 +200,7 @@ impl Negotiation {
         if is_restart {
             self.remote_candidates.restart();
         }
+        let sdp = red::preferred(&sdp);
         Ok(if is_restart { sdp::without_candidates(&sdp) } else { sdp })
     }
 
@@ -345,7 +346,7 @@ impl Negotiation {
             Err(error) if !self.is_negotiated() => return Err(error.unrecoverable()),
             answer => answer?,
         };
-        let sdp = answer.sdp.clone();
+        let sdp = red::preferred(&answer.sdp);
         let result = self.peer_connection.set_local_description(answer).await;
         result.map_err(|error| NegotiationError::from(error).unrecoverable())?;
         Ok(sdp)

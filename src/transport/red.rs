@@ -33,6 +33,35 @@ pub(super) fn payload_type(codecs: &[RTCRtpCodecParameters]) -> Option<u8> {
     codecs.iter().find(is_red).map(|codec| codec.payload_type)
 }
 
+/// The local description with this format before Opus in each section that has it: libwebrtc sends
+/// what stands first, so Chromium sends no redundant audio otherwise.
+///
+/// The fault: webrtc-rs 0.21.1 puts the codec of a transceiver's track first, whatever the order in
+/// which codecs were registered.
+pub(super) fn preferred(sdp: &str) -> String {
+    let sections: Vec<_> = sdp.match_indices("\nm=").map(|(at, _)| at + 1).collect();
+    let ends = sections.iter().copied().chain([sdp.len()]);
+    let starts = [0].into_iter().chain(sections.iter().copied());
+    starts.zip(ends).map(|(start, end)| preferred_in_section(&sdp[start..end])).collect()
+}
+
+fn preferred_in_section(section: &str) -> String {
+    let red = section.lines().find_map(|line| {
+        let (payload_type, codec) = line.strip_prefix("a=rtpmap:")?.split_once(' ')?;
+        codec.to_ascii_lowercase().starts_with("red/").then_some(payload_type)
+    });
+    let (Some(red), Some((media, rest))) = (red, section.split_once("\r\n")) else {
+        return section.to_owned();
+    };
+    // `m=audio PORT PROTOCOL FORMAT...` (RFC 8866, section 5.14).
+    let mut fields: Vec<_> = media.split(' ').collect();
+    let is_red = |field: &&str| *field == red;
+    if let Some(at) = fields.iter().skip(3).position(is_red) {
+        fields[3..=3 + at].rotate_right(1);
+    }
+    format!("{}\r\n{rest}", fields.join(" "))
+}
+
 /// Packs the newest payload, which begins at `sample`, with copies of earlier ones, oldest first.
 /// A copy that is too old or too long is left out. `payload_type` is that of all of them.
 pub(super) fn pack(newest: &Bytes, sample: u64, copies: &[&AudioCopy], payload_type: u8) -> Bytes {
@@ -103,6 +132,17 @@ mod tests {
         let copies: Vec<_> =
             copies.iter().map(|copy| (copy.offset, copy.payload.as_ref())).collect();
         assert_eq!(copies, [(3840, b"abc".as_slice()), (1920, b"d".as_slice())]);
+    }
+
+    #[test]
+    fn redundant_audio_stands_before_opus_in_a_description() {
+        let sdp = "v=0\r\ns=-\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111 63 0\r\na=rtpmap:111 opus/48000/2\r\n\
+                   a=rtpmap:63 red/48000/2\r\nm=video 9 UDP/TLS/RTP/SAVPF 102 63\r\na=mid:1\r\n";
+        let expected = sdp.replace("SAVPF 111 63 0", "SAVPF 63 111 0");
+        assert_eq!(preferred(sdp), expected);
+        assert_eq!(preferred(&expected), expected);
+        let without = sdp.replace("a=rtpmap:63 red/48000/2\r\n", "");
+        assert_eq!(preferred(&without), without);
     }
 
     #[test]

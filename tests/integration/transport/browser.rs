@@ -153,6 +153,8 @@ async fn a_browsers_offer_is_answered_with_the_formats_that_both_ends_support() 
         let answer = end.accept_offer(offer);
         let answer = end.description(answer).await;
         assert_eq!(sections(&answer), expected, "{answer}");
+        let sends_redundant_audio = answer.contains("m=audio 9 UDP/TLS/RTP/SAVPF 63 111");
+        assert_eq!(sends_redundant_audio, agreed.tracks.microphone.is_some(), "{answer}");
         assert_eq!(end.agreement().await, agreed);
         let mids: Vec<&str> =
             answer.lines().filter_map(|line| line.strip_prefix("a=mid:")).collect();

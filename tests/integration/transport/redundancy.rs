@@ -96,6 +96,7 @@ async fn where_packets_are_lost_they_have_copies_of_earlier_ones() {
 #[tokio::test(start_paused = true)]
 async fn a_program_without_redundant_audio_is_sent_none() {
     let without = |offer: &str| -> String {
+        assert!(offer.contains("m=audio 9 UDP/TLS/RTP/SAVPF 63 111"), "{offer}");
         let lines = offer.lines().filter(|line| !line.contains(":63 "));
         let fields = |line: &str| -> Vec<_> {
             line.split(' ').filter(|field| *field != "63").map(str::to_owned).collect()
