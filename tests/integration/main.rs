@@ -1,7 +1,7 @@
 //! The library and the program from outside, with real sockets, devices and windows. Bad networks are
 //! simulated in virtual time.
 //!
-//! One binary, so that everything is linked once. What measures under load is in `tests/load`, the
+//! One binary, so that everything is linked once. Attacks are in `tests/attacks`, the
 //! core in virtual time in `tests/simulation`.
 
 mod architecture;
@@ -9,13 +9,18 @@ mod bench;
 #[cfg(target_os = "linux")]
 mod camera;
 mod chat;
+#[cfg(target_os = "linux")]
+mod churn;
 #[cfg(unix)]
 mod control;
+mod crash;
 #[cfg(target_os = "linux")]
 mod devices;
 mod engine;
+mod faults;
 mod headless;
 mod hub;
+mod log_secrets;
 mod media_scripts;
 mod media_sections;
 #[cfg(target_os = "linux")]

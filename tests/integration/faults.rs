@@ -9,7 +9,7 @@ use std::{
 
 use crate::rig::{
     TempFolder,
-    process::{Hub, Program, at, run_async, share_turn, take_turn, write_hub_identity},
+    process::{Hub, Program, at, run_async, share_turn, write_hub_identity},
 };
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio_tungstenite::tungstenite::Message;
@@ -279,7 +279,7 @@ fn media_continue_when_the_hub_is_killed_and_a_new_hub_admits_new_guests() {
 /// the bits; `tests/transport/links.rs` checks that no flipped packet is accepted.
 #[test]
 fn a_call_survives_flipped_bits() {
-    let _turn = take_turn();
+    let _turn = share_turn();
     let seconds = env::var("QUINTET_SECONDS").map_or(10, |text| text.parse().expect("a number"));
     let hub = Hub::start();
     let talks = ["--camera", "pattern:640x360@30", "--impair"];

@@ -9,7 +9,7 @@ use std::{
 
 use crate::rig::engine_client::{Client, id, options, sleep_ms, wait_until};
 use crate::rig::{
-    process::{Hub, Program, participant_args, share_turn, take_turn},
+    process::{Hub, Program, participant_args, share_turn},
     resource_usage::ResourceUsage,
 };
 use quintet::{
@@ -50,7 +50,7 @@ const NETWORK: &str = "loss=0.02,delay=30ms,jitter=15ms,seed=5";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_guests_that_join_and_leave_leave_no_resources_behind() {
-    let _turn = take_turn();
+    let _turn = share_turn();
     let hub = Hub::start();
     // Every guest has one connection, to the opener, both ways. In a conference the guests would
     // also connect with each other, which takes longer and is not measured.
