@@ -169,6 +169,17 @@ mod tests {
     }
 
     #[test]
+    fn each_packet_tells_the_level_of_what_is_in_it() {
+        let (mut encoder, _, mut packets) = encoder();
+        for (number, amplitude) in [0.1, 0.1, 0.01, 0.01].into_iter().enumerate() {
+            encoder.encode(&block(number as u64, amplitude));
+        }
+        let levels = std::iter::from_fn(|| packets.try_recv());
+        let levels: Vec<_> = levels.map(|packet| packet.level.map(|level| level.dbfs())).collect();
+        assert_eq!(levels, [Some(-20.0), Some(-40.0)]);
+    }
+
+    #[test]
     fn the_expected_loss_follows_the_worst_sensible_subscriber() {
         let expected =
             [vec![], vec![0, 1], vec![12, 3], vec![30], vec![100, 12], vec![30, 6, 1, 0]];

@@ -189,3 +189,38 @@ impl AudioStats {
         concealed_ms as f64 / played_ms.max(1) as f64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::fixtures;
+
+    #[test]
+    fn an_earlier_stream_counts_in_all_sums_and_in_the_share() {
+        let stream = |lost, concealed_ms, played_ms| AudioStats {
+            packets: 100,
+            lost,
+            concealed_ms,
+            played_ms,
+            ..AudioStats::silent()
+        };
+        let both = stream(1, 100, 1000).added_to(&stream(2, 0, 1000));
+        let sums = (both.packets, both.lost, both.concealed_ms, both.played_ms);
+        assert_eq!(sums, (200, 3, 100, 2000));
+        assert!((both.concealed_share - 0.05).abs() < 1e-9);
+        assert_eq!(AudioStats::share(0, 0), 0.0);
+    }
+
+    #[test]
+    fn retransmissions_are_those_of_all_streams() {
+        let stream = |packets| {
+            RtcStats::InboundRtp(Box::new(crate::model::InboundRtpStats {
+                retransmitted_packets_received: packets,
+                ..fixtures::inbound_rtp(crate::model::Media::Video)
+            }))
+        };
+        let all = Retransmissions::of(&[stream(3), stream(4)]);
+        assert_eq!(all, Retransmissions { sent: 0, received: 7 });
+        assert_eq!(all.plus(Retransmissions { sent: 5, received: 1 }).received, 8);
+    }
+}

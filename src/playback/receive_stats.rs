@@ -324,7 +324,9 @@ mod tests {
     }
 
     fn frozen_ms(stats: &VideoReceiveStats, ms: u64) -> u64 {
-        stats.stats(at(ms)).frozen_ms
+        let both = stats.stats(at(ms));
+        assert_eq!(both.freezes, stats.playout_stats(at(ms)).freeze_count);
+        both.frozen_ms
     }
 
     #[test]

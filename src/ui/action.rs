@@ -53,6 +53,8 @@ pub(crate) enum Action {
     ShowHelp,
     /// Show the statistics of the connections, or hide them if they are shown.
     ToggleStatistics,
+    /// Show figures of the media on the tiles, or hide them if they are shown.
+    ToggleTileFigures,
     /// Pin the tile of a source. If it is pinned already, unpin it.
     Pin(TrackRef),
     /// Enter or leave full screen.

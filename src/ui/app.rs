@@ -22,7 +22,7 @@ use super::{
     sessions::SessionsPanel,
     settings::{Settings, ThemeChoice},
     shortcuts::{Shortcut, ShortcutReader},
-    statistics::{StatisticsPanel, StatisticsReader},
+    statistics::{StatisticsPanel, StatisticsReader, TileFigures},
     streams::StreamPanels,
     theme,
     view_state::until_next_second,
@@ -73,6 +73,7 @@ pub(crate) struct App {
     shortcuts: ShortcutReader,
     statistics: StatisticsPanel,
     statistics_reader: StatisticsReader,
+    tile_figures: TileFigures,
     call_quality: QualityMonitor,
     dialog: Option<Dialog>,
     /// The widget that had the focus when the dialog opened. It gets the focus back.
@@ -114,6 +115,7 @@ impl App {
             shortcuts: ShortcutReader::default(),
             statistics: StatisticsPanel::default(),
             statistics_reader: StatisticsReader::default(),
+            tile_figures: TileFigures::default(),
             call_quality: QualityMonitor::default(),
             dialog: None,
             focus_before_dialog: None,
@@ -378,6 +380,7 @@ impl App {
                 self.show_dialog(ctx, Dialog::Close { session, session_name });
             }
             Action::ToggleStatistics => self.statistics.toggle(),
+            Action::ToggleTileFigures => self.tile_figures.toggle(),
             Action::ToggleChat(session) => self.chats.toggle(session),
             Action::DismissError(index) => self.notices.dismiss_error(index),
         }
@@ -454,6 +457,7 @@ impl App {
                 self.sessions.show_nth(index, &self.snapshot);
             }
             Shortcut::Statistics => self.statistics.toggle(),
+            Shortcut::TileFigures => self.tile_figures.toggle(),
             Shortcut::Help => self.show_dialog(ctx, Dialog::Help(self.settings.keys)),
         }
     }

@@ -22,6 +22,8 @@ pub(crate) enum Shortcut {
     Session(usize),
     /// Ctrl+Shift+D: shows or hides the statistics of the connections.
     Statistics,
+    /// Ctrl+Shift+F: shows or hides figures on the tiles.
+    TileFigures,
     /// Shows the keyboard shortcuts.
     Help,
 }
@@ -85,8 +87,10 @@ fn key_input(event: &Event, bindings: &Bindings) -> Option<KeyInput> {
         return Some(KeyInput::Shortcut(Shortcut::Paste(text.clone())));
     }
     let Event::Key { key, pressed, repeat, modifiers, .. } = event else { return None };
-    if *key == Key::D && modifiers.command && modifiers.shift && !modifiers.alt {
-        return (*pressed && !repeat).then_some(KeyInput::Shortcut(Shortcut::Statistics));
+    if modifiers.command && modifiers.shift && !modifiers.alt && *pressed && !repeat {
+        let diagnostics = [(Key::D, Shortcut::Statistics), (Key::F, Shortcut::TileFigures)];
+        let found = diagnostics.into_iter().find(|(one, _)| one == key);
+        return found.map(|(_, shortcut)| KeyInput::Shortcut(shortcut));
     }
     if modifiers.ctrl || modifiers.alt || modifiers.command {
         return None;
@@ -142,10 +146,11 @@ pub(crate) fn help(bindings: &Bindings) -> Vec<(&'static str, &'static str)> {
     configurable.chain(FIXED_HELP).chain([("Tab, Enter", navigation)]).collect()
 }
 
-const FIXED_HELP: [(&str, &str); 5] = [
+const FIXED_HELP: [(&str, &str); 6] = [
     ("Esc", "Close what is in front"),
     ("Ctrl+V", "Join the session whose link you copied"),
     ("PgUp, PgDn", "Scroll the chat"),
     ("1 … 9", "Show that session and its people"),
     ("Ctrl+Shift+D", "Statistics of the connections"),
+    ("Ctrl+Shift+F", "The same on the tiles, in short"),
 ];

@@ -81,6 +81,7 @@ impl StreamPanels {
                 camera_off: !snapshot.enabled.sources.camera,
                 note: note.as_deref(),
                 poor: None,
+                figures: view.tile_figures.own(),
                 is_disconnected: false,
                 pinned: None,
             };
@@ -172,7 +173,8 @@ impl StreamPanels {
                 let (colour, _) = session_mark(tile.session_index);
                 let session = &view.snapshot.sessions[tile.session_index].session;
                 let quality = view.call_quality.of(session, &tile.participant);
-                let tile = Tile { pinned: Some(pinned), ..tile_of(tile, colour, quality) };
+                let figures = view.tile_figures.of(session, &tile.participant);
+                let tile = Tile { pinned: Some(pinned), figures, ..tile_of(tile, colour, quality) };
                 if tile.ui(ui, rect, feeds).clicked() {
                     action = Some(Action::Pin(tile.track));
                 }
@@ -323,6 +325,7 @@ fn tile_of(tile: &RemoteTile, colour: Color32, quality: CallQuality) -> Tile<'_>
         camera_off: tile.camera_off,
         note,
         poor,
+        figures: &[],
         is_disconnected: tile.state == ParticipantState::Reconnecting,
         pinned: None,
     }

@@ -1,8 +1,8 @@
 //! A tile: the video of a source, or the initials of its participant with a level ring.
 
 use eframe::egui::{
-    self, Align2, Color32, FontId, Painter, Pos2, Rect, Response, Sense, Stroke, StrokeKind, Ui,
-    Vec2, WidgetInfo,
+    self, Align, Align2, Color32, FontId, Frame, Label, Layout, Painter, Pos2, Rect, Response,
+    RichText, Sense, Stroke, StrokeKind, Ui, UiBuilder, Vec2, WidgetInfo,
 };
 
 use super::{
@@ -43,6 +43,8 @@ pub(crate) struct Tile<'a> {
     pub(crate) note: Option<&'a str>,
     /// A sentence that says what is poor about it, and whose connection it is.
     pub(crate) poor: Option<String>,
+    /// Figures of its media, in lines.
+    pub(crate) figures: &'a [String],
     /// Whether the connection is lost at the moment.
     pub(crate) is_disconnected: bool,
     /// Whether it is pinned. `None` for a tile that cannot be pinned.
@@ -81,6 +83,9 @@ impl Tile<'_> {
             self.draw_note(&painter, rect, note);
         }
         self.draw_caption(&painter, (rect, is_frozen), feeds.loudness(self.level()));
+        if !self.figures.is_empty() {
+            self.draw_figures(ui, rect);
+        }
         let ring = self.ring(&palette, response.has_focus(), feeds.is_speaking(self.level(), now));
         painter.rect_stroke(rect, CORNER, ring, StrokeKind::Inside);
         match &self.poor {
@@ -126,6 +131,25 @@ impl Tile<'_> {
         let style = VideoStyle { brightness, mirrored: self.mirrored };
         painter.add(feeds.painter().shape(inside, key, frame.clone(), style));
         self.note.or(is_frozen.then_some("Video stopped"))
+    }
+
+    /// Draws the figures over the upper part of the video: labels, so that tools can read them.
+    fn draw_figures(&self, ui: &mut Ui, rect: Rect) {
+        // The pin is in the corner.
+        let top = if self.pinned == Some(true) { 34.0 } else { 6.0 };
+        let room = Rect::from_min_max(rect.min + Vec2::new(6.0, top), rect.max);
+        let clip = rect.intersect(ui.clip_rect());
+        let builder = UiBuilder::new().id_salt((self.track, "figures")).max_rect(room);
+        let mut figures = ui.new_child(builder.layout(Layout::top_down(Align::Min)));
+        figures.set_clip_rect(clip);
+        let frame = Frame::new().fill(OVERLAY_BACKGROUND).inner_margin(4).corner_radius(4);
+        frame.show(&mut figures, |ui| {
+            ui.spacing_mut().item_spacing.y = 1.0;
+            for line in self.figures {
+                let text = RichText::new(line).font(SMALL).color(OVERLAY_TEXT);
+                ui.add(Label::new(text).selectable(false).extend());
+            }
+        });
     }
 
     fn draw_initials(&self, painter: &Painter, rect: Rect, loudness: f32) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{colours::SessionColours, settings::Settings};
+use super::{colours::SessionColours, settings::Settings, statistics::TileFigures};
 use crate::model::{
     MediaTime, ParticipantState, PerDevice, QualityMonitor, SessionState, Snapshot,
 };
@@ -16,6 +16,8 @@ pub(crate) struct ViewState<'a> {
     pub(crate) colours: &'a SessionColours,
     /// How good the media of each participant are.
     pub(crate) call_quality: &'a QualityMonitor,
+    /// The figures on the tiles.
+    pub(crate) tile_figures: &'a TileFigures,
     /// The user's settings.
     pub(crate) settings: &'a Settings,
     /// The time, on the engine's clock. Durations are shown relative to it.

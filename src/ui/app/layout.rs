@@ -30,6 +30,7 @@ impl App {
         let is_busy = !self.unsent.is_empty();
         let mut colours = std::mem::take(&mut self.colours);
         let call_quality = std::mem::take(&mut self.call_quality);
+        let tile_figures = std::mem::take(&mut self.tile_figures);
         colours.update(&snapshot);
         let resume_offer = self.resumable.as_ref().map(ResumableSessions::label);
         let missing_devices = PerDevice::from_fn(|kind| self.devices.is_missing(kind, ui.ctx()));
@@ -37,6 +38,7 @@ impl App {
             snapshot: &snapshot,
             colours: &colours,
             call_quality: &call_quality,
+            tile_figures: &tile_figures,
             settings: &settings,
             now: self.now,
             missing_devices,
@@ -56,6 +58,7 @@ impl App {
             self.save_panel_sizes(ui, settings.panels);
         }
         self.call_quality = call_quality;
+        self.tile_figures = tile_figures;
         self.colours = colours;
         actions
     }

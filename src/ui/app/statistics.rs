@@ -17,7 +17,8 @@ impl App {
     pub(super) fn refresh_statistics(&mut self, ctx: &Context) {
         let Some(engine) = &self.engine else { return };
         let now = self.now;
-        if !self.statistics.is_open() && remote_tiles::all(&self.snapshot, now).is_empty() {
+        let is_shown = self.statistics.is_open() || self.tile_figures.is_on();
+        if !is_shown && remote_tiles::all(&self.snapshot, now).is_empty() {
             self.statistics_reader = StatisticsReader::default();
             return;
         }
@@ -28,6 +29,7 @@ impl App {
 
     fn on_stats(&mut self, stats: Stats) {
         self.call_quality.update(&stats);
+        self.tile_figures.on_stats(&stats);
         if self.statistics.is_open() {
             self.statistics.on_stats(stats);
         }
@@ -43,7 +45,7 @@ impl App {
     /// Draws the statistics panel over the others, if it is shown.
     pub(super) fn draw_statistics(&mut self, ctx: &Context) {
         let snapshot = Arc::clone(&self.snapshot);
-        if let Some(action) = self.statistics.draw(ctx, &snapshot) {
+        if let Some(action) = self.statistics.draw(ctx, &snapshot, self.tile_figures.is_on()) {
             self.handle_action(ctx, action);
         }
     }

@@ -2,13 +2,14 @@
 
 mod reader;
 mod streams;
+mod tile_figures;
 
 use eframe::egui::{
     self, Align2, CollapsingHeader, Color32, Context, Grid, Label, RichText, ScrollArea, Ui, Window,
 };
 
-pub(crate) use self::reader::StatisticsReader;
 use self::streams::{StreamColumn, rows};
+pub(crate) use self::{reader::StatisticsReader, tile_figures::TileFigures};
 use super::{
     action::Action,
     bidi, labels,
@@ -50,7 +51,14 @@ impl StatisticsPanel {
     }
 
     /// Draws the panel, if it is shown.
-    pub(crate) fn draw(&mut self, ctx: &Context, snapshot: &Snapshot) -> Option<Action> {
+    ///
+    /// `on_tiles` tells whether figures are shown on the tiles as well.
+    pub(crate) fn draw(
+        &mut self,
+        ctx: &Context,
+        snapshot: &Snapshot,
+        on_tiles: bool,
+    ) -> Option<Action> {
         let mut is_open = self.is_open;
         let room = ctx.content_rect().shrink(2.0 * GRID);
         let window = Window::new("Statistics")
@@ -61,7 +69,9 @@ impl StatisticsPanel {
             .max_size(room.size())
             .constrain_to(room);
         let drawn = window.show(ctx, |ui| {
-            ScrollArea::both().auto_shrink(false).show(ui, |ui| self.content(ui, snapshot)).inner
+            let switch = tiles_checkbox(ui, on_tiles);
+            let content = |ui: &mut Ui| self.content(ui, snapshot);
+            switch.or(ScrollArea::both().auto_shrink(false).show(ui, content).inner)
         });
         if !is_open && self.is_open {
             self.toggle();
@@ -88,6 +98,13 @@ impl StatisticsPanel {
         }
         copy_button(ui, stats)
     }
+}
+
+/// Draws the switch of the figures on the tiles.
+fn tiles_checkbox(ui: &mut Ui, mut is_on: bool) -> Option<Action> {
+    let switch = ui.checkbox(&mut is_on, "Figures on the tiles");
+    let switch = switch.on_hover_text("Ctrl+Shift+F");
+    switch.changed().then_some(Action::ToggleTileFigures)
 }
 
 /// Draws the button that copies everything.

@@ -170,6 +170,37 @@ fn the_statistics_panel_shows_rates_losses_and_delays_of_each_stream_and_closes(
 }
 
 #[test]
+fn figures_are_on_the_tiles_after_ctrl_shift_f_until_it_is_pressed_again() {
+    let snapshot = five_sessions();
+    let mut window = window(LARGE, snapshot.clone());
+    let keys = Modifiers { ctrl: true, command: true, shift: true, ..Modifiers::default() };
+    let texts = [
+        "in 640 × 360, 15.0 fps, 680 kbit/s",
+        "4.0 kbit/s of 1.20 Mbit/s",
+        "round trip 12 ms, lost here 1.0 %",
+        "video waits 40 ms, stood still 2× (1.5 s)",
+        "sent again 0 out, 0 in, NACK 3, PLI 1",
+        "Conference: in 680 kbit/s, out 4.0 kbit/s",
+    ];
+    for is_shown in [true, false] {
+        window.key_press_modifiers(keys, Key::F);
+        window.run();
+        for seconds in [10, 12] {
+            let now = MediaTime::from_micros(seconds * 1_000_000);
+            app(&mut window).show_stats(stats_after(&snapshot, seconds), now);
+        }
+        window.run();
+        for text in texts {
+            assert_eq!(window.query_by_label(text).is_some(), is_shown, "{text}");
+        }
+    }
+    app(&mut window).statistics.toggle();
+    window.run();
+    assert_eq!(click(&mut window, "Figures on the tiles"), []);
+    assert!(app(&mut window).tile_figures.is_on());
+}
+
+#[test]
 fn ctrl_shift_d_and_the_button_of_a_card_toggle_the_statistics() {
     let one = session_status("a", SessionKind::FIVE[0], Role::Guest, 0);
     let mut window = window(LARGE, snapshot_of(vec![one]));
