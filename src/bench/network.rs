@@ -32,10 +32,12 @@ pub(super) struct Case {
     pub(super) min_fps: f64,
     /// The highest good share of concealed audio, in percent, from the sixth second on.
     pub(super) max_concealed: f64,
+    /// The lowest good rate on the wire, in kbit/s; 0 where any rate is good.
+    pub(super) min_sent_kbps: f64,
 }
 
 const fn case(impairment: &'static str, min_fps: f64, max_concealed: f64) -> Case {
-    Case { impairment, min_fps, max_concealed }
+    Case { impairment, min_fps, max_concealed, min_sent_kbps: 0.0 }
 }
 
 /// The networks, from good to bad.
@@ -48,7 +50,7 @@ pub(super) const CASES: [Case; 12] = [
     case("loss=0.3,delay=50ms", 10.0, 2.0),
     case("loss=0.05,delay=150ms", 25.0, 0.3),
     case("delay=10ms,jitter=30ms", 29.0, 0.3),
-    case("rate=1Mbit,queue=300ms", 29.0, 0.5),
+    Case { min_sent_kbps: 800.0, ..case("rate=1Mbit,queue=300ms", 29.0, 0.5) },
     case("rate=500kbit,queue=300ms", 24.0, 1.0),
     case("rate=250kbit,queue=300ms", 12.0, 1.0),
     case("rate=150kbit,queue=300ms,delay=100ms", 7.0, 2.0),

@@ -65,7 +65,9 @@ impl CaseReport {
     /// Whether the medians reach the goal, as they are printed; `None` without one.
     fn reaches_goal(&self) -> Option<bool> {
         let (goal, median) = (self.goal?, self.median());
-        Some(tenths(median.fps) >= goal.min_fps && tenths(median.concealed) <= goal.max_concealed)
+        let is_good =
+            tenths(median.fps) >= goal.min_fps && tenths(median.concealed) <= goal.max_concealed;
+        Some(is_good && median.sent_kbps.round() >= goal.min_sent_kbps)
     }
 
     /// One line of the table.
@@ -84,7 +86,11 @@ impl CaseReport {
         );
         if let Some((goal, reached)) = self.goal.zip(self.reaches_goal()) {
             let mark = if reached { "reached" } else { "missed" };
-            let _ = write!(line, "  {:.0} fps, {} %: {mark}", goal.min_fps, goal.max_concealed);
+            let _ = write!(line, "  {:.0} fps, {} %", goal.min_fps, goal.max_concealed);
+            if goal.min_sent_kbps > 0.0 {
+                let _ = write!(line, ", {} kbit/s", goal.min_sent_kbps);
+            }
+            let _ = write!(line, ": {mark}");
         }
         line
     }
@@ -103,7 +109,11 @@ impl CaseReport {
         json!({
             "network": self.network,
             "goal": self.goal.map(|goal| {
-                json!({"min_fps": goal.min_fps, "max_concealed_percent": goal.max_concealed})
+                json!({
+                    "min_fps": goal.min_fps,
+                    "max_concealed_percent": goal.max_concealed,
+                    "min_sent_kbps": goal.min_sent_kbps,
+                })
             }),
             "reached": self.reaches_goal(),
             "median": figures(&self.median()),
@@ -164,7 +174,8 @@ mod tests {
 
     #[test]
     fn a_case_reaches_its_goal_by_the_medians_of_its_runs() {
-        let goal = Case { impairment: "loss=0.05", min_fps: 29.0, max_concealed: 0.2 };
+        let goal =
+            Case { impairment: "loss=0.05", min_fps: 29.0, max_concealed: 0.2, min_sent_kbps: 0.0 };
         let runs = vec![run(Some(200), 29.6, 0.1), run(None, 0.0, 40.0), run(Some(300), 29.1, 0.2)];
         let mut case = CaseReport { network: "loss=0.05".to_owned(), goal: Some(goal), runs };
         let median = case.median();
@@ -173,6 +184,10 @@ mod tests {
         case.runs[0] = run(None, 0.0, 40.0);
         assert_eq!((case.median().first_frame_ms, case.reaches_goal()), (None, Some(false)));
         assert!(case.as_line().contains(" none "), "{}", case.as_line());
+        case.runs = vec![RunFigures { sent_kbps: 630.0, ..run(Some(200), 30.0, 0.0) }];
+        assert_eq!(case.reaches_goal(), Some(true));
+        case.goal = Some(Case { min_sent_kbps: 800.0, ..goal });
+        assert!(case.as_line().ends_with("0.2 %, 800 kbit/s: missed"), "{}", case.as_line());
         case.goal = None;
         assert_eq!(case.reaches_goal(), None);
     }
