@@ -133,7 +133,7 @@ impl<'a> Connection<'a> {
     fn sent(&self) -> Vec<String> {
         let mut parts = vec![];
         if let Some(layer) = self.video_out.and_then(|stream| stream.rid) {
-            parts.push(format!("out {}", layer.name()));
+            parts.push(format!("out layer {}", layer.name()));
         }
         if let Some(pair) = self.pair {
             let estimate = bitrate(pair.available_outgoing_bitrate);
@@ -157,29 +157,29 @@ impl<'a> Connection<'a> {
         let arrived: u64 = received().map(|stream| stream.packets_received).sum();
         if arrived > 0 {
             let share = lost as f64 / (lost as f64 + arrived as f64);
-            parts.push(format!("lost here {:.1} %", share * 100.0));
+            parts.push(format!("lost in {:.1} %", share * 100.0));
         }
         let there = self.reports.iter().map(|report| report.fraction_lost).reduce(f64::max);
-        parts.extend(there.map(|share| format!("there {:.1} %", share * 100.0)));
+        parts.extend(there.map(|share| format!("out {:.1} %", share * 100.0)));
         parts
     }
 
     fn playout(&self) -> Vec<String> {
         let delay = |stream: Option<&InboundRtpStats>, name: &str| {
             let delay = stream?.mean_jitter_buffer_delay?;
-            Some(format!("{name} waits {}", milliseconds(delay)))
+            Some(format!("{name} buffer {}", milliseconds(delay)))
         };
-        let mut parts: Vec<_> = [delay(self.video_in, "video"), delay(self.audio_in, "sound")]
+        let mut parts: Vec<_> = [delay(self.video_in, "video"), delay(self.audio_in, "audio")]
             .into_iter()
             .flatten()
             .collect();
         if let Some(audio) = self.audio() {
             let share = audio.concealed_samples as f64 / audio.total_samples_received.max(1) as f64;
-            parts.push(format!("made up {:.1} %", share * 100.0));
+            parts.push(format!("concealed {:.1} %", share * 100.0));
         }
         if let Some(video) = self.video() {
             let (count, seconds) = (video.freeze_count, video.total_freezes_duration);
-            parts.push(format!("stood still {count}× ({seconds:.1} s)"));
+            parts.push(format!("freezes {count} ({seconds:.1} s)"));
         }
         parts
     }
@@ -187,7 +187,7 @@ impl<'a> Connection<'a> {
     fn repairs(&self) -> Vec<String> {
         let Some(stream) = self.video_in else { return vec![] };
         vec![
-            format!("sent again {} out, {} in", self.sent_again, self.received_again),
+            format!("retransmitted {} out, {} in", self.sent_again, self.received_again),
             format!("NACK {}", stream.nack_count),
             format!("PLI {}", stream.pli_count.unwrap_or(0)),
         ]

@@ -177,9 +177,9 @@ fn figures_are_on_the_tiles_after_ctrl_shift_f_until_it_is_pressed_again() {
     let texts = [
         "in 640 × 360, 15.0 fps, 680 kbit/s",
         "4.0 kbit/s of 1.20 Mbit/s",
-        "round trip 12 ms, lost here 1.0 %",
-        "video waits 40 ms, stood still 2× (1.5 s)",
-        "sent again 0 out, 0 in, NACK 3, PLI 1",
+        "round trip 12 ms, lost in 1.0 %",
+        "video buffer 40 ms, freezes 2 (1.5 s)",
+        "retransmitted 0 out, 0 in, NACK 3, PLI 1",
         "Conference: in 680 kbit/s, out 4.0 kbit/s",
     ];
     for is_shown in [true, false] {
