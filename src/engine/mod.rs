@@ -18,6 +18,7 @@ mod session_ids;
 mod session_stats;
 mod sound_check;
 mod speakers;
+mod ticks;
 mod tone_measurement;
 mod uplink;
 mod video_layers;

@@ -7,15 +7,14 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use tokio::{
     sync::{Notify, watch},
     task::AbortHandle,
-    time::{MissedTickBehavior, interval},
 };
 
+use super::ticks::tick_unless_idle;
 use crate::{
     bandwidth::{
         AUDIO_WIRE_RATE, Estimate, GovernedPeer, Governor, LayerCost, PriorityClass, Share,
@@ -24,9 +23,6 @@ use crate::{
     model::{Bitrate, MediaTime, PeerId, SessionKind, Topology},
     transport::{Connection, ProbeTurns, RateControl},
 };
-
-/// How often the uplink is divided.
-const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Divides the uplink among peer connections, and lets one of them probe at a time. Dropping it ends
 /// its task; the connections keep their shares.
@@ -172,15 +168,8 @@ impl Shared {
 
 /// Divides the uplink again and again, while there are connections.
 async fn run(shared: Arc<Shared>) {
-    let mut clock = interval(INTERVAL);
-    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        if shared.lock().peers.is_empty() {
-            shared.has_peers.notified().await;
-        }
-        clock.tick().await;
-        shared.lock().tick(now());
-    }
+    let is_idle = || shared.lock().peers.is_empty();
+    tick_unless_idle(&shared.has_peers, is_idle, || shared.lock().tick(now())).await;
 }
 
 impl State {

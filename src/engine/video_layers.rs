@@ -12,10 +12,9 @@ use std::{
 use tokio::{
     sync::{Notify, watch},
     task::AbortHandle,
-    time::{MissedTickBehavior, interval},
 };
 
-use super::{late_encoders::LateEncoders, uplink::UplinkNeeds};
+use super::{late_encoders::LateEncoders, ticks::tick_unless_idle, uplink::UplinkNeeds};
 use crate::{
     bandwidth::{Allocation, Estimate, LayerAllocator, LayerCost, ViewerState, video_share},
     encode::{VideoEncoder, VideoSettings},
@@ -24,9 +23,6 @@ use crate::{
         Bitrate, Layer, MediaSourceStats, MediaTime, PeerId, QualityLimitation, ShownSize, Size,
     },
 };
-
-/// How often the layers are chosen again.
-const INTERVAL: Duration = Duration::from_millis(100);
 
 /// How long the encoder of a layer is kept without peers, if there is another one.
 const LINGER: Duration = Duration::from_secs(2);
@@ -270,19 +266,15 @@ impl Shared {
 
 /// Chooses the layers again and again, while there are peers.
 async fn run(shared: Arc<Shared>) {
-    let mut clock = interval(INTERVAL);
-    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        if shared.lock().is_idle() {
-            shared.has_viewers.notified().await;
-        }
-        clock.tick().await;
+    let is_idle = || shared.lock().is_idle();
+    let tick = || {
         let ended = shared.lock().tick(now());
         if !ended.is_empty() {
             // Their threads are joined, which takes up to 50 ms.
             drop(tokio::task::spawn_blocking(move || drop(ended)));
         }
-    }
+    };
+    tick_unless_idle(&shared.has_viewers, is_idle, tick).await;
 }
 
 impl State {
