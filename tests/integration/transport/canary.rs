@@ -1,4 +1,4 @@
-//! Faults of webrtc-rs 0.21 for which `src/transport` has a work-around.
+//! Faults of webrtc-rs 0.21 for which `src/base/transport` has a work-around.
 //!
 //! Each test drives the library without our code, and asserts the fault. If one fails after an
 //! update, the fault is mended, and the work-around that the test names can be removed.

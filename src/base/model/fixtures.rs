@@ -9,18 +9,13 @@ use super::{
 };
 
 /// A session id; panics if `text` is not one.
-pub(crate) fn session_id(text: &str) -> SessionId {
-    SessionId::parse(text).unwrap()
+pub fn session_id(text: &str) -> SessionId {
+    SessionId::parse(text).expect("a session id")
 }
 
 /// A live session with `people` participants, named "Person 0" and so on.
-pub(crate) fn session_status(
-    name: &str,
-    kind: SessionKind,
-    role: Role,
-    people: usize,
-) -> SessionStatus {
-    let hub = "127.0.0.1:7340".parse().unwrap();
+pub fn session_status(name: &str, kind: SessionKind, role: Role, people: usize) -> SessionStatus {
+    let hub = "127.0.0.1:7340".parse().expect("an address");
     let person = |index: usize| ParticipantStatus {
         participant: ParticipantId::from_digest([index as u8; 10]),
         name: format!("Person {index}"),
@@ -51,20 +46,20 @@ pub(crate) fn session_status(
 }
 
 /// A snapshot with these sessions and a running camera.
-pub(crate) fn snapshot_of(sessions: Vec<SessionStatus>) -> Snapshot {
+pub fn snapshot_of(sessions: Vec<SessionStatus>) -> Snapshot {
     let sessions = sessions.into_iter().map(Arc::new).collect();
     Snapshot { sessions, ..snapshot_with(DeviceKind::CAMERA, DeviceState::Running) }
 }
 
 /// A snapshot without sessions, with a device in this state.
-pub(crate) fn snapshot_with(device: DeviceKind, state: DeviceState) -> Snapshot {
+pub fn snapshot_with(device: DeviceKind, state: DeviceState) -> Snapshot {
     let mut snapshot = Snapshot::default();
     snapshot.devices[device] = state;
     snapshot
 }
 
 /// The statistics of a received stream of which nothing has arrived.
-pub(crate) fn inbound_rtp(kind: Media) -> InboundRtpStats {
+pub fn inbound_rtp(kind: Media) -> InboundRtpStats {
     InboundRtpStats {
         id: "I1".to_owned(),
         ssrc: 1,
@@ -91,7 +86,7 @@ pub(crate) fn inbound_rtp(kind: Media) -> InboundRtpStats {
 }
 
 /// The statistics of a candidate pair that has just been selected.
-pub(crate) fn candidate_pair() -> CandidatePairStats {
+pub fn candidate_pair() -> CandidatePairStats {
     CandidatePairStats {
         id: "P0".to_owned(),
         transport_id: "T".to_owned(),

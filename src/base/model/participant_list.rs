@@ -56,12 +56,12 @@ impl ParticipantList {
     }
 
     /// Whether it is the same list, or both are empty. Lists that differ in this may be equal.
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
+    pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.chunks, &other.chunks) || (self.is_empty() && other.is_empty())
     }
 
     /// Sets the participant with that number. The number of a new one is higher than all others.
-    pub(crate) fn set(&mut self, number: u64, status: ParticipantStatus) {
+    pub fn set(&mut self, number: u64, status: ParticipantStatus) {
         let entry = (number, Arc::new(status));
         if let Some((chunk, index)) = self.position(number) {
             let chunks = Arc::make_mut(&mut self.chunks);
@@ -76,7 +76,7 @@ impl ParticipantList {
     }
 
     /// Removes the participant with that number, if it is in the list.
-    pub(crate) fn remove(&mut self, number: u64) {
+    pub fn remove(&mut self, number: u64) {
         let Some((chunk, index)) = self.position(number) else { return };
         let chunks = Arc::make_mut(&mut self.chunks);
         Arc::make_mut(&mut chunks[chunk]).remove(index);
@@ -84,7 +84,7 @@ impl ParticipantList {
     }
 
     /// The participant with that number.
-    pub(crate) fn of_number(&self, number: u64) -> Option<&ParticipantStatus> {
+    pub fn of_number(&self, number: u64) -> Option<&ParticipantStatus> {
         let (chunk, index) = self.position(number)?;
         Some(&self.chunks[chunk][index].1)
     }

@@ -8,9 +8,8 @@ mod command;
 mod data_use;
 mod event;
 mod failure;
-#[cfg(test)]
-#[cfg_attr(not(feature = "window"), allow(dead_code, reason = "the window uses most of them"))]
-pub(crate) mod fixtures;
+#[cfg(any(feature = "testing", test))]
+pub mod fixtures;
 #[cfg(any(fuzzing, test))]
 pub mod fuzz;
 mod ice;

@@ -128,7 +128,7 @@ mod tests {
 
     /// The answer of Chromium 156 without H.264 to our offer, shortened.
     const ANSWER: &str =
-        include_str!("../../tests/integration/transport/chromium-answer-without-video.sdp");
+        include_str!("../../../tests/integration/transport/chromium-answer-without-video.sdp");
 
     fn m_lines(sdp: &str) -> Vec<&str> {
         sdp.lines().filter(|line| line.starts_with("m=")).collect()

@@ -210,8 +210,8 @@ impl Hub {
     }
 
     /// Makes the hub fail when it is called, for a test.
-    #[cfg(test)]
-    pub(crate) fn failure_trigger(&self) -> impl FnOnce() + Send + use<> {
+    #[cfg(any(feature = "testing", test))]
+    pub fn failure_trigger(&self) -> impl FnOnce() + Send + use<> {
         let rooms = self.rooms_task.abort_handle();
         move || rooms.abort()
     }
