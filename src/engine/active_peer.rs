@@ -3,8 +3,8 @@
 use tracing::Span;
 
 use super::{
-    local_media::LocalMedia, remote_media::ParticipantKey, uplink::UplinkMember,
-    video_layers::VideoViewer,
+    audio_layers::AudioListener, local_media::LocalMedia, remote_media::ParticipantKey,
+    uplink::UplinkMember, video_layers::VideoViewer,
 };
 use crate::{
     conference::HubRef,
@@ -47,12 +47,16 @@ impl ActivePeer {
             match (source.media(), layers[source]) {
                 (Media::Video, _) => self.update_video(local_media, (peer, source)),
                 (Media::Audio, Some(_)) => {
-                    let packets = SourceMedia::Audio(local_media.subscribe_audio());
-                    self.connection.send(source, Some(packets));
+                    let packets = local_media.subscribe_audio(peer, self.listener());
+                    self.connection.send(source, Some(SourceMedia::Audio(packets)));
                 }
-                (Media::Audio | Media::Data, _) => self.connection.send(source, None),
+                (Media::Audio | Media::Data, _) => {
+                    local_media.end_audio(peer);
+                    self.connection.send(source, None);
+                }
             }
         }
+        local_media.set_has_video(peer, layers.camera.is_some());
     }
 
     /// Tells the layers of a video what this connection may get of it.
@@ -63,6 +67,16 @@ impl ActivePeer {
     ) {
         let viewer = self.layers[source].and_then(|limit| self.viewer(source, limit));
         local_media.set_video_viewer(source, peer, viewer);
+    }
+
+    /// What the layers of audio need of this connection.
+    fn listener(&self) -> AudioListener {
+        AudioListener {
+            estimates: self.connection.estimates(),
+            set_least_rate: Box::new(self.connection.least_audio_rate()),
+            has_video: self.layers.camera.is_some(),
+            accepts_dtx: Box::new(self.connection.accepts_dtx()),
+        }
     }
 
     /// What the layers of a video need of this connection.

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     EngineOptions,
+    audio_layers::{AudioListener, AudioListeners},
     device_slot::DeviceSlot,
     event_loop::EngineEvent,
     sound_check::LoopRecorder,
@@ -29,10 +30,6 @@ use crate::{
         PerSource, RtcStats, Size, Source, VoiceProcessing,
     },
 };
-
-/// Opus packets by which a peer connection may lag: half a second, which a jitter buffer no longer
-/// hides.
-const MAX_AUDIO_LAG: usize = 25;
 
 /// The sources, their captures and their encoders.
 pub(super) struct LocalMedia {
@@ -59,6 +56,8 @@ pub(super) struct LocalMedia {
     /// The layers of the camera.
     video: VideoLayers,
     audio: Fanout<EncodedAudio>,
+    /// Which peer gets which layer of it.
+    listeners: AudioListeners,
     counters: Arc<StartCounters>,
 }
 
@@ -104,6 +103,7 @@ impl LocalMedia {
             recorder: LoopRecorder::default(),
             video,
             audio: Fanout::default(),
+            listeners: AudioListeners::default(),
             counters,
         }
     }
@@ -157,9 +157,23 @@ impl LocalMedia {
             .map(|spec| *spec != SourceSpec::None)
     }
 
-    /// Returns a subscription to the audio.
-    pub(super) fn subscribe_audio(&self) -> Subscription<EncodedAudio> {
-        self.audio.subscribe(MAX_AUDIO_LAG)
+    /// Returns a subscription of a peer connection to the audio, in the layer that its path carries.
+    pub(super) fn subscribe_audio(
+        &mut self,
+        peer: PeerId,
+        listener: AudioListener,
+    ) -> Subscription<EncodedAudio> {
+        self.listeners.subscribe(&self.audio, (peer, listener))
+    }
+
+    /// A peer connection gets no audio any more.
+    pub(super) fn end_audio(&self, peer: PeerId) {
+        self.listeners.remove(peer);
+    }
+
+    /// Sets whether a peer connection gets video beside the audio.
+    pub(super) fn set_has_video(&self, peer: PeerId, has_video: bool) {
+        self.listeners.set_has_video(peer, has_video);
     }
 
     /// Sets whether a peer connection may get the video of a source, and what it may get of it.
@@ -180,14 +194,20 @@ impl LocalMedia {
         self.video.changes()
     }
 
-    /// Adds the layer that a peer gets to the streams of its connection.
+    /// Adds what a peer gets of the layers to the streams of its connection.
     pub(super) fn add_layer(&self, peer: PeerId, streams: &mut [RtcStats]) {
-        let Some((layer, reason)) = self.video.layer(peer) else { return };
+        let (video, audio) = (self.video.layer(peer), self.listeners.layer(peer));
         for object in streams {
-            if let RtcStats::OutboundRtp(stream) = object
-                && stream.kind == Media::Video
-            {
-                (stream.rid, stream.quality_limitation_reason) = (layer, Some(reason));
+            let RtcStats::OutboundRtp(stream) = object else { continue };
+            match stream.kind {
+                Media::Video => {
+                    stream.rid = video.and_then(|(layer, _)| layer);
+                    stream.quality_limitation_reason = video.map(|(_, reason)| reason);
+                }
+                Media::Audio => {
+                    stream.target_bitrate = audio.map(|layer| layer.bitrate().as_bps());
+                }
+                Media::Data => {}
             }
         }
     }
@@ -248,7 +268,7 @@ impl LocalMedia {
             let mut watch = MicrophoneWatch::new(spec.is_microphone(), self.activity_callback());
             let recorder = self.recorder.clone();
             let opened = self.microphone.open(move || {
-                let mut encoder = take_encoder()?;
+                let mut encoder = take_encoder();
                 let sink = move |block: &AudioBlock| {
                     let processed = stage.process(block);
                     watch.push(block, &processed);
@@ -280,27 +300,18 @@ impl LocalMedia {
 
     /// Returns a function that returns the encoder that the last microphone used, or creates the
     /// first one. To be called after the last microphone is closed.
-    fn audio_encoder_source(&self) -> impl FnOnce() -> Option<BorrowedEncoder> + Send + use<> {
+    fn audio_encoder_source(&self) -> impl FnOnce() -> BorrowedEncoder + Send + use<> {
         let (meter, out) = (self.meter.clone(), self.audio.clone());
-        let (events, counters) = (self.events.clone(), Arc::clone(&self.counters));
-        let report = encoder_callback(events.clone(), DeviceKind::MICROPHONE);
+        let counters = Arc::clone(&self.counters);
+        let report = encoder_callback(self.events.clone(), DeviceKind::MICROPHONE);
         let return_to = Arc::clone(&self.idle_audio_encoder);
         move || {
             if let Some(encoder) = return_to.take() {
-                return Some(BorrowedEncoder { encoder: Some(encoder), return_to });
+                return BorrowedEncoder { encoder: Some(encoder), return_to };
             }
-            match AudioEncoder::new(meter, out, Box::new(report)) {
-                Ok(encoder) => {
-                    counters.audio_encoders.fetch_add(1, Ordering::Relaxed);
-                    Some(BorrowedEncoder { encoder: Some(encoder), return_to })
-                }
-                Err(error) => {
-                    let message = format!("the audio cannot be encoded: {error}");
-                    let state = DeviceState::Failed { message };
-                    report_device_state(&events, DeviceKind::MICROPHONE, state);
-                    None
-                }
-            }
+            counters.audio_encoders.fetch_add(1, Ordering::Relaxed);
+            let encoder = AudioEncoder::new(meter, out, Box::new(report));
+            BorrowedEncoder { encoder: Some(encoder), return_to }
         }
     }
 

@@ -1,6 +1,7 @@
 //! The event loop that owns the core: it passes inputs to the core and carries out its effects.
 
 mod active_peer;
+mod audio_layers;
 mod core_trace;
 mod device_slot;
 mod devices;

@@ -8,6 +8,7 @@
 mod acknowledged_rate;
 mod allocation;
 mod application_limit;
+mod audio_choice;
 mod estimate;
 mod estimator;
 mod fallback;
@@ -33,6 +34,7 @@ mod video_queue;
 pub use allocation::{
     AUDIO_WIRE_RATE, Allocation, LayerAllocator, ViewerState, video_share, wire_rate,
 };
+pub use audio_choice::AudioChoice;
 pub use estimate::{Estimate, LimitedBy};
 pub use estimator::BandwidthEstimator;
 pub use governor::{GovernedPeer, Governor, LayerCost, PriorityClass, ProbeToken, Share};

@@ -1,8 +1,8 @@
-//! The path of captured audio to all subscribers: level, Opus, fan-out.
+//! The path of captured audio to all subscribers: level, numbers, Opus, fan-out.
 
-use super::{EncodeError, OpusEncoder};
+use super::{EncodeError, audio_layers::AudioLayers, block_numbering::BlockNumbering};
 use crate::{
-    audio::{LevelWindow, PacketLevel},
+    audio::LevelWindow,
     media::{AudioBlock, EncodedAudio, Fanout, Meter, SILENCE_DBFS, now},
     model::MediaTime,
     supervision::{RESTART_DELAY, catch},
@@ -14,38 +14,12 @@ use crate::{
 /// one microphone after another, so that the RTP timestamps of its packets continue.
 pub struct AudioEncoder {
     level: LevelWindow,
-    packet_level: PacketLevel,
     meter: Meter,
-    encoder: OpusEncoder,
-    out: Fanout<EncodedAudio>,
+    numbering: BlockNumbering,
+    layers: AudioLayers,
     notify: Notify,
-    /// When the encoder starts again after a panic.
+    /// When the encoders start again after a panic.
     restart_at: Option<MediaTime>,
-    /// The packets so far.
-    packets: u64,
-}
-
-/// Packets between two adaptations to the losses of the subscribers: half a second.
-const PACKETS_PER_ADAPTATION: u64 = 25;
-
-/// The losses in percent that Opus is told: it has in-band FEC at the least of them, and has no more
-/// at larger ones than at the most.
-const EXPECTED_LOSSES: std::ops::RangeInclusive<u8> = 5..=25;
-
-/// With larger losses, in percent, a peer hears nothing in any case, or reports what is not so.
-const MAX_SENSIBLE_LOSS: u8 = 40;
-
-/// From this number of subscribers on, the worst of them does not decide alone: it has copies of
-/// packets of its own, and the quality of all others depends on it.
-const MANY_SUBSCRIBERS: usize = 4;
-
-/// The packet loss in percent to prepare for: that of the worst subscriber with sensible losses.
-fn expected_loss(mut losses: Vec<u8>) -> u8 {
-    let count = losses.len();
-    losses.retain(|loss| *loss <= MAX_SENSIBLE_LOSS);
-    losses.sort_unstable_by(|a, b| b.cmp(a));
-    let decisive = losses.get(usize::from(count >= MANY_SUBSCRIBERS)).copied().unwrap_or(0);
-    decisive.clamp(*EXPECTED_LOSSES.start(), *EXPECTED_LOSSES.end())
 }
 
 /// Called when blocks cannot be encoded, and when they can be again.
@@ -54,51 +28,38 @@ type Notify = Box<dyn Fn(Result<(), &EncodeError>) + Send>;
 impl AudioEncoder {
     /// Creates an encoder that shows the level in `meter` and publishes its packets to `out`.
     ///
-    /// `notify` is called on the thread of the audio source with the error after a panic, and with
-    /// `Ok` when the encoder has started again; it must not block.
-    ///
-    /// # Errors
-    /// If Opus cannot allocate memory.
-    pub fn new(
-        meter: Meter,
-        out: Fanout<EncodedAudio>,
-        notify: Notify,
-    ) -> Result<Self, EncodeError> {
-        let (level, packet_level) = (LevelWindow::default(), PacketLevel::default());
-        let encoder = OpusEncoder::new()?;
-        let (restart_at, packets) = (None, 0);
-        Ok(Self { level, packet_level, meter, encoder, out, notify, restart_at, packets })
+    /// `notify` is called on the thread of the audio source with the error after a panic, or if Opus
+    /// cannot allocate memory, and with `Ok` when it encodes again; it must not block.
+    pub fn new(meter: Meter, out: Fanout<EncodedAudio>, notify: Notify) -> Self {
+        Self {
+            level: LevelWindow::default(),
+            meter,
+            numbering: BlockNumbering::default(),
+            layers: AudioLayers::new(out),
+            notify,
+            restart_at: None,
+        }
     }
 
-    /// Takes a block of 10 ms. Updates the level, and publishes a packet of 20 ms after every
-    /// second block. Takes less than a millisecond, and never waits.
+    /// Takes a block of 10 ms. Updates the level, and publishes the packets of all layers that are
+    /// complete. Takes less than a millisecond for each layer, and never waits.
     ///
     /// After a panic nothing is encoded for two seconds.
     pub fn encode(&mut self, block: &AudioBlock) {
         self.meter.set(self.level.push(&block.samples));
-        self.packet_level.push(&block.samples);
         if self.restart_at.is_some_and(|at| now() < at) {
             return;
         }
         let is_restart = self.restart_at.take().is_some();
-        let packet = catch("audio encoder", || {
-            if is_restart {
-                self.encoder.restart()?;
-            }
-            Ok(self.encoder.encode(block))
+        let encoded = catch("audio encoder", || {
+            let sample = self.numbering.number(block.time);
+            self.layers.encode(block, sample)
         });
-        match packet.map_err(EncodeError::from).and_then(|packet| packet) {
-            Ok(packet) => {
-                if is_restart {
-                    (self.notify)(Ok(()));
-                }
-                if let Some(mut packet) = packet {
-                    packet.level = Some(self.packet_level.take());
-                    self.out.publish(packet);
-                    self.adapt_to_losses();
-                }
-            }
+        match encoded.map_err(EncodeError::from).and_then(|encoded| encoded) {
+            Ok(()) if is_restart => (self.notify)(Ok(())),
+            Ok(()) => {}
             Err(error) => {
+                self.layers.restart();
                 self.restart_at = Some(now() + RESTART_DELAY);
                 if !is_restart {
                     (self.notify)(Err(&error));
@@ -107,18 +68,11 @@ impl AudioEncoder {
         }
     }
 
-    /// Prepares for the losses of the subscribers, twice a second.
-    fn adapt_to_losses(&mut self) {
-        self.packets += 1;
-        if self.packets.is_multiple_of(PACKETS_PER_ADAPTATION) {
-            self.encoder.set_expected_loss(expected_loss(self.out.losses()));
-        }
-    }
-
     /// Shows silence from now on, because the microphone is closed. The next block may come from
     /// another one: its packet has the number that belongs to its capture time.
     pub fn stop(&mut self) {
-        (self.level, self.packet_level) = (LevelWindow::default(), PacketLevel::default());
+        self.level = LevelWindow::default();
+        self.layers.forget_levels();
         self.meter.set(SILENCE_DBFS);
     }
 }
@@ -143,7 +97,7 @@ mod tests {
     fn encoder() -> (AudioEncoder, Meter, Subscription<EncodedAudio>) {
         let (meter, out) = (Meter::default(), Fanout::default());
         let packets = out.subscribe(100);
-        (AudioEncoder::new(meter.clone(), out, Box::new(|_| ())).unwrap(), meter, packets)
+        (AudioEncoder::new(meter.clone(), out, Box::new(|_| ())), meter, packets)
     }
 
     /// The capture times in milliseconds and the sample numbers of the packets so far.
@@ -180,20 +134,10 @@ mod tests {
     }
 
     #[test]
-    fn the_expected_loss_follows_the_worst_sensible_subscriber() {
-        let expected =
-            [vec![], vec![0, 1], vec![12, 3], vec![30], vec![100, 12], vec![30, 6, 1, 0]];
-        assert_eq!(expected.map(expected_loss), [5, 5, 12, 25, 12, 6]);
-        let out = Fanout::<EncodedAudio>::default();
-        let subscriptions = [out.subscribe(1), out.subscribe(1)];
-        subscriptions[0].report_loss(7);
-        assert_eq!(expected_loss(out.losses()), 7);
-    }
-
-    #[test]
     fn every_subscriber_gets_the_packet_that_was_encoded_once() {
-        let (mut encoder, _meter, mut first) = encoder();
-        let mut second = encoder.out.subscribe(100);
+        let out = Fanout::default();
+        let (mut first, mut second) = (out.subscribe(100), out.subscribe(100));
+        let mut encoder = AudioEncoder::new(Meter::default(), out, Box::new(|_| ()));
         encoder.encode(&block(0, 0.1));
         encoder.encode(&block(1, 0.1));
         let (first, second) = (first.try_recv().unwrap(), second.try_recv().unwrap());
@@ -211,7 +155,7 @@ mod tests {
         });
         let out = Fanout::default();
         let mut packets = out.subscribe(100);
-        let mut encoder = AudioEncoder::new(Meter::default(), out, notify).unwrap();
+        let mut encoder = AudioEncoder::new(Meter::default(), out, notify);
         encoder.encode(&block(0, 0.1));
         encoder.encode(&block(1, 0.1));
         // The end of this block is after the end of time.

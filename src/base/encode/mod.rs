@@ -1,6 +1,8 @@
 //! Encoders whose output is shared by all subscribers: H.264 for video, Opus for audio.
 
 mod audio;
+mod audio_layers;
+mod block_numbering;
 mod frame_thinner;
 mod h264;
 mod half_scaler;

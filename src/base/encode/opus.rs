@@ -1,106 +1,132 @@
-//! The Opus encoder: one packet for every two audio blocks.
+//! The Opus encoder of one layer of audio.
 
 use bytes::Bytes;
 use opus::{Application, Bitrate, Channels, Encoder};
 
-use super::EncodeError;
+use super::{EncodeError, block_numbering::BlockNumbering};
 use crate::{
-    media::{AUDIO_RATE, AudioBlock, BLOCK_SAMPLES, EncodedAudio, RecentAudio},
-    model::MediaTime,
+    media::{AUDIO_RATE, AudioBlock, BLOCK_SAMPLES, EncodedAudio, RecentAudio, SILENT_BYTES},
+    model::{AudioLayer, MediaTime},
 };
 
-/// Samples in a packet: 20 ms, which every receiver expects (RFC 7874, section 3).
-const PACKET_SAMPLES: usize = 2 * BLOCK_SAMPLES;
-
-/// Full-band speech is transparent at this rate, also with FEC for a packet loss of 10 % (RFC 7587,
-/// section 3.1.1 recommends 28 to 40 kbit/s).
-const RATE_BPS: i32 = 40_000;
-
-/// The packet loss that in-band FEC prepares for, in percent. Opus spends bits on FEC above 5.
+/// The packet loss that in-band FEC prepares for at first, in percent. Above 5 Opus has the SILK mode for
+/// it, also for what is not a voice.
 const EXPECTED_LOSS: i32 = 10;
 
 /// The largest packet in bytes: Opus's recommendation for the size of the output buffer.
 const MAX_PACKET: usize = 4000;
 
-/// A block that starts this much later than the end of the previous one follows a gap.
+/// Encodes blocks to Opus packets (RFC 6716) of one layer: mono. With DTX there are no packets while nothing
+/// is said, but one or two each 400 ms.
 ///
-/// Three blocks: more than the jitter of a capture thread, less than an audible gap.
-const GAP_MICROS: u64 = 30_000;
-
-/// Encodes blocks to Opus packets (RFC 6716): mono, 20 ms, with in-band FEC, without DTX.
-///
-/// Packets are numbered in samples. After lost blocks, which show as a gap in the capture times,
-/// the number skips as many whole packets, so that RTP timestamps stay in step with time.
+/// Packets are numbered in samples.
 pub struct OpusEncoder {
+    layer: AudioLayer,
     encoder: Encoder,
-    /// The samples of the next packet so far.
-    pending: [f32; PACKET_SAMPLES],
-    pending_samples: usize,
-    /// The capture time that the next block should have.
-    expected_time: Option<MediaTime>,
+    numbering: BlockNumbering,
+    /// The samples of the next packet so far, and the number that the next block must have.
+    pending: Vec<f32>,
+    next_sample: u64,
     packet_time: MediaTime,
-    sample: u64,
-    /// Microseconds of earlier gaps that were not a multiple of a packet.
-    gap_remainder_micros: i64,
     packet: Vec<u8>,
     recent: RecentAudio,
+    has_dtx: bool,
+    /// Whether nothing is sent at present, and receivers know it.
+    is_silent: bool,
 }
 
 impl OpusEncoder {
-    /// Creates an encoder. Its first sample has number 0.
+    /// Creates an encoder of the standard layer. Its first sample has number 0.
     ///
     /// # Errors
     /// If Opus cannot allocate memory.
     pub fn new() -> Result<Self, EncodeError> {
-        Ok(Self {
-            encoder: configured_encoder()?,
-            pending: [0.0; PACKET_SAMPLES],
-            pending_samples: 0,
-            expected_time: None,
-            packet_time: MediaTime::default(),
-            sample: 0,
-            gap_remainder_micros: 0,
-            packet: vec![0; MAX_PACKET],
-            recent: RecentAudio::default(),
-        })
+        Self::of_layer(AudioLayer::Standard)
     }
 
-    /// Replaces the encoder after a panic. The numbers of the packets continue.
+    /// Creates an encoder of this layer. Its first sample has number 0.
     ///
     /// # Errors
     /// If Opus cannot allocate memory.
-    pub(super) fn restart(&mut self) -> Result<(), EncodeError> {
-        self.encoder = configured_encoder()?;
-        self.pending_samples = 0;
-        Ok(())
+    pub fn of_layer(layer: AudioLayer) -> Result<Self, EncodeError> {
+        Ok(Self {
+            layer,
+            encoder: configured_encoder(layer)?,
+            numbering: BlockNumbering::default(),
+            pending: Vec::with_capacity(layer.packet_samples() as usize),
+            next_sample: 0,
+            packet_time: MediaTime::default(),
+            packet: vec![0; MAX_PACKET],
+            recent: RecentAudio::default(),
+            has_dtx: false,
+            is_silent: false,
+        })
     }
 
-    /// Prepares in-band FEC for this packet loss in percent.
+    /// Prepares in-band FEC for this packet loss in percent. Layers without FEC ignore it.
     pub fn set_expected_loss(&mut self, percent: u8) {
-        if let Err(error) = self.encoder.set_packet_loss_perc(percent.into()) {
+        if self.layer.has_fec()
+            && let Err(error) = self.encoder.set_packet_loss_perc(percent.into())
+        {
             tracing::warn!(%error, "expected packet loss not set");
         }
     }
 
-    /// Takes a block. Returns a packet after every second block.
+    /// Sets whether silence is left out; at first it is not. Layers that have no DTX ignore it.
+    pub fn set_dtx(&mut self, has_dtx: bool) {
+        if has_dtx != self.has_dtx && self.layer.has_dtx() {
+            self.has_dtx = has_dtx;
+            if let Err(error) = self.encoder.set_dtx(has_dtx) {
+                tracing::warn!(%error, "discontinuous transmission not set");
+            }
+        }
+    }
+
+    /// Tells again that nothing is sent, if so: to a receiver that comes now.
+    pub(super) const fn repeat_silence(&mut self) {
+        self.is_silent = false;
+    }
+
+    /// Takes a block, and returns a packet if it is complete. After lost blocks, which show as a gap in
+    /// the capture times, numbers are skipped.
     pub fn encode(&mut self, block: &AudioBlock) -> Option<EncodedAudio> {
-        self.skip_lost_packets(block.time);
-        if self.pending_samples == 0 {
+        let sample = self.numbering.number(block.time);
+        self.encode_at(block, sample)
+    }
+
+    /// Takes the block whose first sample has that number, and returns a packet if it is complete.
+    /// Packets begin at multiples of their length, so that those of all layers begin together. What is
+    /// incomplete before a gap of the numbers is dropped.
+    pub(super) fn encode_at(&mut self, block: &AudioBlock, sample: u64) -> Option<EncodedAudio> {
+        if sample != self.next_sample {
+            self.pending.clear();
+        }
+        self.next_sample = sample + BLOCK_SAMPLES as u64;
+        let length = self.layer.packet_samples();
+        if self.pending.is_empty() {
+            if !sample.is_multiple_of(length) {
+                return None;
+            }
             self.packet_time = block.time;
         }
-        self.pending[self.pending_samples..self.pending_samples + BLOCK_SAMPLES]
-            .copy_from_slice(&block.samples);
-        self.pending_samples += BLOCK_SAMPLES;
-        if self.pending_samples < PACKET_SAMPLES {
+        self.pending.extend_from_slice(&block.samples);
+        if self.pending.len() < length as usize {
             return None;
         }
-        self.pending_samples = 0;
-        let sample = self.sample;
-        self.sample += PACKET_SAMPLES as u64;
-        match self.encoder.encode_float(&self.pending, &mut self.packet) {
+        let encoded = self.encoder.encode_float(&self.pending, &mut self.packet);
+        self.pending.clear();
+        match encoded {
+            // Nothing is said. The first such packet tells it to the receivers, as in libwebrtc.
+            Ok(bytes) if bytes <= SILENT_BYTES && self.is_silent => {
+                self.recent.forget();
+                None
+            }
             Ok(bytes) => {
+                self.is_silent = bytes <= SILENT_BYTES;
                 let data = Bytes::copy_from_slice(&self.packet[..bytes]);
-                Some(self.recent.next_packet(self.packet_time, sample, data))
+                let first = self.next_sample - length;
+                let packet = self.recent.next_packet(self.packet_time, first, data);
+                Some(packet.of_layer(self.layer))
             }
             Err(error) => {
                 tracing::warn!(%error, "audio packet not encoded");
@@ -108,34 +134,15 @@ impl OpusEncoder {
             }
         }
     }
-
-    /// Skips the numbers of the packets that are missing before a block with this capture time.
-    fn skip_lost_packets(&mut self, time: MediaTime) {
-        let block_micros = BLOCK_SAMPLES as u64 * 1_000_000 / u64::from(AUDIO_RATE);
-        let expected = self.expected_time.unwrap_or(time);
-        self.expected_time = Some(MediaTime::from_micros(time.as_micros() + block_micros));
-        let gap = time.as_micros().saturating_sub(expected.as_micros());
-        if gap < GAP_MICROS {
-            return;
-        }
-        // The half packet before the gap is dropped, too.
-        let half = self.pending_samples as u64 * 1_000_000 / u64::from(AUDIO_RATE);
-        self.pending_samples = 0;
-        let packet_micros = 2 * block_micros as i64;
-        let lost = (gap + half) as i64 + self.gap_remainder_micros;
-        let packets = (lost + packet_micros / 2) / packet_micros;
-        self.gap_remainder_micros = lost - packets * packet_micros;
-        self.sample += packets as u64 * PACKET_SAMPLES as u64;
-    }
 }
 
-fn configured_encoder() -> Result<Encoder, opus::Error> {
-    // Voip and Audio both use hybrid mode at this rate, which supports in-band FEC at full band.
-    // Voip also emphasises speech, which colours music.
+fn configured_encoder(layer: AudioLayer) -> Result<Encoder, opus::Error> {
+    // Voip and Audio both use hybrid mode for a voice at the standard rate, which supports in-band FEC
+    // at full band. Voip also emphasises speech, which colours music.
     let mut encoder = Encoder::new(AUDIO_RATE, Channels::Mono, Application::Audio)?;
-    encoder.set_bitrate(Bitrate::Bits(RATE_BPS))?;
-    encoder.set_inband_fec(true)?;
-    encoder.set_packet_loss_perc(EXPECTED_LOSS)?;
+    encoder.set_bitrate(Bitrate::Bits(layer.bitrate().as_bps() as i32))?;
+    encoder.set_inband_fec(layer.has_fec())?;
+    encoder.set_packet_loss_perc(if layer.has_fec() { EXPECTED_LOSS } else { 0 })?;
     encoder.set_dtx(false)?;
     Ok(encoder)
 }
@@ -175,9 +182,9 @@ mod tests {
         let mut decoder = Decoder::new(AUDIO_RATE, Channels::Mono).unwrap();
         let mut decoded = vec![];
         for packet in (0..200).filter_map(|n| encoder.encode(&block(n, signal))) {
-            let mut part = [0.0; PACKET_SAMPLES];
+            let mut part = [0.0; 960];
             let samples = decoder.decode_float(&packet.data, &mut part, false).unwrap();
-            assert_eq!(samples, PACKET_SAMPLES);
+            assert_eq!(samples, 960);
             decoded.extend(part);
         }
         // The first second is skipped, because the encoder needs time to settle.
@@ -215,7 +222,7 @@ mod tests {
         let bytes: usize = packets[30..].iter().map(|packet| packet.data.len()).sum();
         assert!((4000..6500).contains(&bytes), "one second at 40 kbit/s: {bytes} bytes");
         let mut decoder = Decoder::new(AUDIO_RATE, Channels::Mono).unwrap();
-        let mut part = [0.0; PACKET_SAMPLES];
+        let mut part = [0.0; 960];
         let power =
             |samples: &[f32]| samples.iter().map(|s| s * s).sum::<f32>() / samples.len() as f32;
         for packet in &packets[..30] {

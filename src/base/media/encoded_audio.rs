@@ -5,10 +5,10 @@ use std::{collections::VecDeque, sync::OnceLock, time::Duration};
 
 use bytes::Bytes;
 
-use super::{AudioLevel, BLOCK_SAMPLES, Keyframe, has_fec};
-use crate::model::MediaTime;
+use super::{AudioLevel, Keyframe, has_fec};
+use crate::model::{AudioLayer, MediaTime};
 
-/// One Opus packet (RFC 6716), 20 ms long.
+/// One Opus packet (RFC 6716).
 #[derive(Debug)]
 pub struct EncodedAudio {
     /// The capture time of the first sample.
@@ -20,6 +20,8 @@ pub struct EncodedAudio {
     pub data: Bytes,
     /// The level of what is in it; `None` if it was not measured.
     pub level: Option<AudioLevel>,
+    /// The layer that it belongs to, which says how long it is.
+    pub layer: AudioLayer,
     /// The packet before this one, if this one has no in-band FEC of it, and the packets two and four
     /// before.
     copies: [Option<AudioCopy>; 3],
@@ -56,30 +58,38 @@ const DISTANCES: [usize; 3] = [1, 2, 4];
 
 /// A packet up to this length is a silent one, of which no copy is worth its header: discontinuous
 /// transmission ends with such packets (RFC 7587, section 3.1.3).
-const SILENT_BYTES: usize = 2;
-
-/// The length of a packet of audio in samples: 20 ms.
-pub const AUDIO_PACKET_SAMPLES: u64 = 2 * BLOCK_SAMPLES as u64;
-
-/// The length of a packet of audio.
-pub const AUDIO_PACKET_TIME: Duration = Duration::from_millis(20);
+pub const SILENT_BYTES: usize = 2;
 
 /// An Opus packet of 20 ms of silence: the configuration (CELT, full band, mono, one frame; RFC
 /// 6716, section 3.1), and a frame that begins with the silence flag (section 4.3).
 const SILENT_PACKET: &[u8] = &[31 << 3, 0xff, 0xfe];
 
 impl EncodedAudio {
-    /// A packet without copies of earlier ones; [`RecentAudio`] adds them.
+    /// A packet of the standard layer without copies of earlier ones; [`RecentAudio`] adds them.
     pub fn new(time: MediaTime, sample: u64, data: Bytes) -> Self {
         let copies = [const { None }; 3];
-        Self { time, sample, data, level: None, copies, packed: Default::default() }
+        let layer = AudioLayer::Standard;
+        Self { time, sample, data, level: None, layer, copies, packed: Default::default() }
     }
 
-    /// A packet of silence that follows this one.
+    /// The same packet, of that layer.
+    #[must_use]
+    pub fn of_layer(self, layer: AudioLayer) -> Self {
+        Self { layer, ..self }
+    }
+
+    /// A packet of silence that follows this one. It is 20 ms long.
     pub fn silence_after(&self) -> Self {
-        let (time, sample) = (self.time + AUDIO_PACKET_TIME, self.sample + AUDIO_PACKET_SAMPLES);
+        let length = self.layer.packet_samples();
+        let (time, sample) = (self.time + self.layer.packet_time(), self.sample + length);
         let level = Some(AudioLevel::SILENCE);
         Self { level, ..Self::new(time, sample, Bytes::from_static(SILENT_PACKET)) }
+    }
+
+    /// Which of the copies a peer may get that was sent so much before this packet: what was before
+    /// that may be what was muted.
+    pub const fn redundancy_within(&self, redundancy: Redundancy, sent: Duration) -> Redundancy {
+        redundancy.within((sent.as_micros() / self.layer.packet_time().as_micros()) as usize)
     }
 
     /// The packet with copies of earlier ones, packed by `pack` for this payload type. The first
@@ -109,6 +119,10 @@ impl Keyframe for EncodedAudio {
     /// Every Opus packet can be decoded on its own.
     fn is_keyframe(&self) -> bool {
         true
+    }
+
+    fn audio_layer(&self) -> AudioLayer {
+        self.layer
     }
 }
 
@@ -148,6 +162,11 @@ impl RecentAudio {
             self.packets.pop_front();
         }
         EncodedAudio { copies, ..EncodedAudio::new(time, sample, data) }
+    }
+
+    /// The next packet is not sent: later ones have no copies of those before.
+    pub fn forget(&mut self) {
+        self.packets.clear();
     }
 }
 

@@ -10,6 +10,9 @@ use std::{
 
 use tokio::sync::Notify;
 
+use super::LayerSwitch;
+use crate::model::AudioLayer;
+
 /// The most frames that a subscriber may lag. Beyond it, its queue is cleared up to a keyframe.
 ///
 /// Eight frames are 267 ms at 30 fps: longer than a Wi-Fi hiccup, too short to annoy a viewer.
@@ -23,6 +26,11 @@ pub trait Keyframe {
     /// Whether no other frame needs this one: a frame of a higher temporal layer.
     fn is_discardable(&self) -> bool {
         false
+    }
+
+    /// The layer of audio that it belongs to. Subscribers get one layer, see [`LayerSwitch`].
+    fn audio_layer(&self) -> AudioLayer {
+        AudioLayer::default()
     }
 }
 
@@ -52,6 +60,7 @@ struct Queue<T> {
     /// The losses on the way from the subscriber to its peer, in percent.
     loss: AtomicU8,
     filter: TemporalFilter,
+    layer: LayerSwitch,
 }
 
 /// Chooses whether a subscriber gets frames that no other frame needs.
@@ -105,6 +114,11 @@ impl<T: Keyframe> Fanout<T> {
     /// Adds a subscriber whose queue holds `capacity` frames. It starts at the next keyframe, and
     /// requests one.
     pub fn subscribe(&self, capacity: usize) -> Subscription<T> {
+        self.subscribe_layer(capacity, AudioLayer::default())
+    }
+
+    /// Adds a subscriber as [`Self::subscribe`] does, which begins with this layer of audio.
+    pub fn subscribe_layer(&self, capacity: usize, layer: AudioLayer) -> Subscription<T> {
         let mut queues = lock(&self.shared.queues);
         let queue = Arc::new(Queue {
             state: Mutex::new(State {
@@ -117,6 +131,7 @@ impl<T: Keyframe> Fanout<T> {
             dropped: AtomicU64::new(0),
             loss: AtomicU8::new(0),
             filter: TemporalFilter::default(),
+            layer: LayerSwitch::new(layer),
         });
         queues.push_front(Arc::downgrade(&queue));
         drop(queues);
@@ -171,14 +186,22 @@ impl<T: Keyframe> Fanout<T> {
         queues.iter().filter_map(Weak::upgrade).any(|queue| lock(&queue.state).awaiting_keyframe)
     }
 
-    /// The losses that the subscribers report, in percent; see [`Subscription::report_loss`].
-    pub fn losses(&self) -> Vec<u8> {
+    /// The losses that the subscribers of a layer report, in percent; see
+    /// [`Subscription::report_loss`].
+    pub fn losses(&self, layer: AudioLayer) -> Vec<u8> {
         let queues = lock(&self.shared.queues);
         queues
             .iter()
             .filter_map(Weak::upgrade)
+            .filter(|one| one.layer.taken() == layer)
             .map(|one| one.loss.load(Ordering::Relaxed))
             .collect()
+    }
+
+    /// What chooses the layer of each subscriber.
+    pub fn layer_switches(&self) -> Vec<LayerSwitch> {
+        let queues = lock(&self.shared.queues);
+        queues.iter().filter_map(Weak::upgrade).map(|one| one.layer.clone()).collect()
     }
 
     /// The number of subscribers.
@@ -199,7 +222,7 @@ impl<T> Shared<T> {
 impl<T: Keyframe> Queue<T> {
     /// Appends the frame. Returns true if the queue was cleared and needs a keyframe.
     fn push(&self, frame: Arc<T>) -> bool {
-        if self.filter.drops(&*frame) {
+        if self.filter.drops(&*frame) || frame.audio_layer() != self.layer.taken() {
             return false;
         }
         let mut state = lock(&self.state);
@@ -279,6 +302,11 @@ impl<T: Keyframe> Subscription<T> {
     /// What chooses whether it gets the frames of a higher temporal layer; at first it does.
     pub fn temporal_filter(&self) -> TemporalFilter {
         self.queue.filter.clone()
+    }
+
+    /// What chooses which layer of audio it gets; at first [`AudioLayer::Standard`].
+    pub fn layer_switch(&self) -> LayerSwitch {
+        self.queue.layer.clone()
     }
 
     /// Continues at the newest keyframe in the queue. If there is none, requests a keyframe and

@@ -12,6 +12,7 @@ mod encoded_audio;
 mod fanout;
 mod far_end;
 mod frame;
+mod layer_switch;
 mod meter;
 mod notifier;
 mod opus_packet;
@@ -27,15 +28,14 @@ pub use burnt_in_timecode::BurntInTimecode;
 pub use clock::{now, ntp_time, unix_ms};
 pub use codec::Codec;
 pub use encoded::EncodedVideo;
-pub use encoded_audio::{
-    AUDIO_PACKET_SAMPLES, AUDIO_PACKET_TIME, AudioCopy, EncodedAudio, RecentAudio, Redundancy,
-};
+pub use encoded_audio::{AudioCopy, EncodedAudio, RecentAudio, Redundancy, SILENT_BYTES};
 pub use fanout::{Fanout, Keyframe, MAX_LAG, Subscription, TemporalFilter};
 pub use far_end::{FarEnd, FarEndReader};
 pub use frame::{AUDIO_RATE, AudioBlock, BLOCK_SAMPLES, FramePool, VideoFrame};
+pub use layer_switch::LayerSwitch;
 pub use meter::{Meter, SILENCE_DBFS};
 pub use notifier::Notifier;
-pub use opus_packet::has_fec;
+pub use opus_packet::{fec_samples, has_fec, is_celt_only};
 pub use received::{AccessUnit, AudioPacket};
 pub use rtp::{
     IncomingTrack, KeyframeRequest, RedundantPayload, RoundTripTime, RtpPacket, SenderReport,

@@ -1,6 +1,7 @@
 //! Values with units, and all plain data that crosses a module border. Names no clock, thread or
 //! socket.
 
+mod audio_layer;
 mod call_quality;
 mod channel;
 mod chat;
@@ -37,6 +38,7 @@ mod units;
 mod voice_processing;
 mod wanted;
 
+pub use audio_layer::AudioLayer;
 pub use call_quality::{CallQuality, QualityCause, QualityLevel, QualityMonitor, QualityProblem};
 pub use channel::{DataChannelKind, PerChannel};
 pub use chat::{ChatMessage, ChatText, MAX_CHAT_BYTES, MAX_TEXT_BYTES, TextError};

@@ -307,6 +307,10 @@ pub struct OutboundRtpStats {
     /// The layer that is sent: `f`, `h` or `q`; video only, absent while none is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rid: Option<Layer>,
+    /// The rate of the payloads that the encoder is set to, in bit/s; audio only, absent while none is
+    /// sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_bitrate: Option<u64>,
     /// Why it is no higher layer; video only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quality_limitation_reason: Option<QualityLimitation>,

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     audio::{Fade, STRETCH_WINDOW, is_quiet, lengthen, shorten},
-    media::{AUDIO_RATE, BLOCK_SAMPLES, RtpPacket, has_fec},
+    media::{AUDIO_RATE, BLOCK_SAMPLES, RtpPacket, fec_samples},
     model::MediaTime,
 };
 
@@ -213,11 +213,14 @@ impl AudioReceiver {
                 }
             }
             Pull::Fec { next, samples } => {
-                let span = samples
-                    .next_multiple_of(MIN_FRAME_SAMPLES)
-                    .max(self.packet_samples)
-                    .min(MAX_PACKET_SAMPLES);
-                let recovered = has_fec(&next).then(|| self.decode(&next, true, span));
+                // A packet of 40 ms may consist of two frames: FEC is of the last 20 ms before it.
+                let span = fec_samples(&next).unwrap_or(0);
+                let before = samples.saturating_sub(span);
+                if span > 0 && before > 0 {
+                    self.conceal(before, Cause::NoFec);
+                }
+                let samples = if span > 0 { samples - before } else { samples };
+                let recovered = (span > 0).then(|| self.decode(&next, true, span));
                 match recovered.flatten() {
                     // The part of the lost packet that is already concealed is left out.
                     Some(decoded) => {
@@ -231,7 +234,13 @@ impl AudioReceiver {
                 }
             }
             Pull::Conceal(samples) => self.conceal(samples, Cause::LongGap),
-            Pull::Empty => {
+            Pull::Silence(samples) if !self.is_muted => {
+                // Opus's concealment is comfort noise then, which does not fade.
+                self.conceal(samples, Cause::Pause);
+                self.concealed_run = 0;
+                self.jitter.on_underrun(samples);
+            }
+            Pull::Silence(_) | Pull::Empty => {
                 // The sender may pause: then nothing is missing.
                 let pauses = self.is_muted || self.is_last_silent;
                 self.is_pausing |= pauses;

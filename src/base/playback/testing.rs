@@ -171,6 +171,10 @@ pub(super) struct ToneEncoder {
     hz: f64,
     level: f64,
     sample: u64,
+    /// The length of the packets in samples.
+    pub(super) length: u64,
+    /// The samples that are a faint noise instead of the tone.
+    noise: std::ops::Range<u64>,
 }
 
 impl ToneEncoder {
@@ -190,6 +194,11 @@ impl ToneEncoder {
         encoder
     }
 
+    /// These packets of 20 ms are a faint noise.
+    pub(super) const fn make_noise(&mut self, packets: std::ops::Range<u64>) {
+        self.noise = packets.start * 960..packets.end * 960;
+    }
+
     /// Low-delay mode, which has no FEC.
     pub(super) fn without_fec(hz: f64, level: f64) -> Self {
         Self::new(hz, level, opus::Application::LowDelay)
@@ -197,18 +206,21 @@ impl ToneEncoder {
 
     fn new(hz: f64, level: f64, application: opus::Application) -> Self {
         let encoder = opus::Encoder::new(48_000, opus::Channels::Mono, application).unwrap();
-        Self { encoder, hz, level, sample: 0 }
+        Self { encoder, hz, level, sample: 0, length: 960, noise: 0..0 }
     }
 
     /// The next packet.
     pub(super) fn next_packet(&mut self) -> Vec<u8> {
-        let samples: Vec<_> = (self.sample..self.sample + 960)
+        let samples: Vec<_> = (self.sample..self.sample + self.length)
             .map(|n| {
+                if self.noise.contains(&n) {
+                    return (n.wrapping_mul(2_654_435_761) >> 7 & 0xfff) as f32 / 1e6 - 0.002;
+                }
                 let phase = n as f64 / 48_000.0 * self.hz * std::f64::consts::TAU;
                 (self.level * phase.sin()) as f32
             })
             .collect();
-        self.sample += 960;
+        self.sample += self.length;
         self.encoder.encode_vec_float(&samples, 1275).unwrap()
     }
 }

@@ -239,6 +239,22 @@ impl Connection {
         move || bandwidth.audio_rate()
     }
 
+    /// Returns a function that tells whether the other end prefers to get no audio packets while nothing
+    /// is said (`usedtx`, RFC 7587, section 6.1); not before its description is known.
+    pub fn accepts_dtx(&self) -> impl Fn() -> bool + Send + use<> {
+        let stats = Arc::clone(&self.stats);
+        move || stats.opus().uses_dtx()
+    }
+
+    /// Returns a function that sets the least rate on the wire that audio needs while it is sent, so
+    /// that a voice has its room after a pause; at first that of [`AudioLayer::Standard`].
+    ///
+    /// [`AudioLayer::Standard`]: crate::model::AudioLayer::Standard
+    pub fn least_audio_rate(&self) -> impl Fn(Bitrate) + Send + use<> {
+        let bandwidth = Arc::clone(&self.bandwidth);
+        move |rate| bandwidth.set_least_audio_rate(rate)
+    }
+
     /// Returns a function that does what [`Self::set_desired_rate`] does, for a task without this
     /// handle.
     pub fn desired_rate(&self) -> impl Fn(Bitrate) + Send + use<> {

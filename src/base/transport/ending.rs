@@ -3,7 +3,6 @@
 use tokio::time::{Instant, sleep_until};
 
 use super::track_sender::RtpMedia;
-use crate::media::AUDIO_PACKET_TIME;
 
 /// The silence that ends a stream of audio when it is muted. A receiver that only sees packets stop
 /// takes them for lost and makes up what is missing: after silence that is silence.
@@ -30,7 +29,7 @@ impl<T: RtpMedia> Ending<T> {
     /// This frame was sent now.
     pub(super) fn on_sent(&mut self, frame: &T) {
         self.silence = frame.silence_after();
-        self.due = Instant::now() + AUDIO_PACKET_TIME;
+        self.due = Instant::now() + frame.length();
     }
 
     /// The stream begins, or ends.
@@ -38,16 +37,61 @@ impl<T: RtpMedia> Ending<T> {
         self.left = if is_sent { 0 } else { SILENT_PACKETS };
     }
 
+    /// Leaves out packets of silence whose time has passed: nothing was sent for a while (DTX), and a
+    /// packet with an old timestamp would seem late.
+    fn skip_silence(&mut self, now: Instant) {
+        while let Some(silence) = &self.silence
+            && !silence.length().is_zero()
+            && self.due + silence.length() <= now
+        {
+            self.due += silence.length();
+            self.silence = silence.silence_after();
+        }
+    }
+
     /// Waits until a packet of silence is due; for ever while the stream has not ended, and after
     /// the last packet. Cancel safe.
     pub(super) async fn next(&mut self) -> T {
         if self.left > 0 && self.silence.is_some() {
             sleep_until(self.due).await;
+            self.skip_silence(Instant::now());
             self.left -= 1;
             if let Some(silence) = self.silence.take() {
                 return silence;
             }
         }
         std::future::pending().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::{
+        media::EncodedAudio,
+        model::{AudioLayer, MediaTime},
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn the_silence_has_the_timestamp_of_the_moment_at_which_it_is_sent() {
+        for (layer, pause_ms, sample) in [
+            (AudioLayer::Standard, 0, 10_560),
+            (AudioLayer::Low, 0, 11_520),
+            // Nothing was sent for a while, because nothing was said.
+            (AudioLayer::Standard, 105, 14_400),
+        ] {
+            let sent = EncodedAudio::new(MediaTime::default(), 9600, Bytes::new()).of_layer(layer);
+            let mut ending = Ending::new();
+            ending.on_sent(&sent);
+            sleep(Duration::from_millis(pause_ms)).await;
+            ending.on_source(false);
+            let silence = ending.next().await;
+            assert_eq!(silence.sample, sample, "{layer:?}, {pause_ms} ms");
+        }
     }
 }

@@ -32,6 +32,7 @@ mod impairment;
 mod inbound_data_limit;
 mod library_events;
 mod negotiation;
+mod opus_preferences;
 mod pcap;
 mod rate_control;
 mod red;

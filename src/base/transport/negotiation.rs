@@ -243,6 +243,7 @@ impl Negotiation {
         self.remote_fingerprints.clone_from(&answer.fingerprints);
         self.remote_ufrags = sdp::ufrags(&remote_sdp);
         self.limits.ssrc_limiter.announce(sdp::ssrcs(&remote_sdp));
+        self.limits.stats.opus().read(&remote_sdp);
         self.apply_agreement(&answer).await;
         self.add_candidates(&remote_sdp).await;
         Ok(())
@@ -287,6 +288,7 @@ impl Negotiation {
         }
         self.remote_ufrags = ufrags;
         self.limits.ssrc_limiter.announce(sdp::ssrcs(&remote_sdp));
+        self.limits.stats.opus().read(&remote_sdp);
         self.add_candidates(&remote_sdp).await;
         // webrtc-rs writes into each answer the role that it would choose in the first one.
         Ok(rejected_sections::with_setup(&answer, role))

@@ -31,8 +31,15 @@ pub(super) trait RtpMedia: Keyframe + Send + Sync + 'static {
     /// The payloads, in order.
     fn payloads(&self) -> &[Bytes];
     /// The only payload, with copies of earlier ones for the payload type of the bare ones; `None`
-    /// if the medium, or that level, has no redundancy.
-    fn redundant_payload(&self, redundancy: Redundancy, payload_type: u8) -> Option<Bytes>;
+    /// if the medium, or that level, has no redundancy. The peer was sent what lies up to `sent`
+    /// before.
+    fn redundant_payload(
+        &self,
+        redundancy: (Redundancy, Duration),
+        payload_type: u8,
+    ) -> Option<Bytes>;
+    /// How long it lasts; zero if that is not known.
+    fn length(&self) -> Duration;
     /// The level of the audio, if it was measured.
     fn level(&self) -> Option<AudioLevel>;
     /// Whether the last packet has the marker bit.
@@ -54,8 +61,12 @@ impl RtpMedia for EncodedVideo {
         self.payloads(h264_packetizer::packetize_h264)
     }
 
-    fn redundant_payload(&self, _: Redundancy, _: u8) -> Option<Bytes> {
+    fn redundant_payload(&self, _: (Redundancy, Duration), _: u8) -> Option<Bytes> {
         None
+    }
+
+    fn length(&self) -> Duration {
+        Duration::ZERO
     }
 
     fn level(&self) -> Option<AudioLevel> {
@@ -82,8 +93,16 @@ impl RtpMedia for EncodedAudio {
         std::slice::from_ref(&self.data)
     }
 
-    fn redundant_payload(&self, redundancy: Redundancy, payload_type: u8) -> Option<Bytes> {
-        self.packed(redundancy, payload_type, red::pack)
+    fn redundant_payload(
+        &self,
+        (redundancy, sent): (Redundancy, Duration),
+        payload_type: u8,
+    ) -> Option<Bytes> {
+        self.packed(self.redundancy_within(redundancy, sent), payload_type, red::pack)
+    }
+
+    fn length(&self) -> Duration {
+        self.layer.packet_time()
     }
 
     fn level(&self) -> Option<AudioLevel> {
@@ -171,17 +190,17 @@ impl TrackSender {
         }
     }
 
-    /// Sends a frame, of a source of which `sent` frames were sent since it began.
+    /// Sends a frame, of a source of which so much was sent since it began.
     async fn send<T: RtpMedia>(
         &mut self,
         frame: &T,
-        sent: usize,
+        sent: Duration,
         payload_type: u8,
     ) -> Result<(), Closed> {
         let timestamp = self.timestamp(frame);
         let red = self.redundancy.current().and_then(|(level, red_type)| {
             // Copies of packets that this peer was not sent may be of what was muted.
-            Some((frame.redundant_payload(level.within(sent), payload_type)?, red_type))
+            Some((frame.redundant_payload((level, sent), payload_type)?, red_type))
         });
         let (payloads, payload_type) = match &red {
             Some((payload, red_type)) => (std::slice::from_ref(payload), *red_type),
@@ -230,20 +249,20 @@ struct Feed<T> {
     successor: Option<Subscription<T>>,
     /// What follows the last frame when there is no subscription any more.
     ending: Ending<T>,
-    /// Frames that were sent since the medium began.
-    sent: usize,
+    /// How much was sent since the medium began.
+    sent: Duration,
 }
 
 impl<T: RtpMedia> Feed<T> {
     fn new() -> Self {
-        Self { current: None, successor: None, ending: Ending::new(), sent: 0 }
+        Self { current: None, successor: None, ending: Ending::new(), sent: Duration::ZERO }
     }
 
     fn replace(&mut self, latest: Option<Subscription<T>>) {
         self.ending.on_source(latest.is_some());
         // A mute and its end may both have happened since the last frame was sent.
         if !latest.as_ref().is_some_and(Subscription::is_successor) {
-            self.sent = 0;
+            self.sent = Duration::ZERO;
         }
         match latest {
             Some(next) if next.is_successor() && self.current.is_some() => {
@@ -256,7 +275,7 @@ impl<T: RtpMedia> Feed<T> {
     /// A frame was sent to a peer that reports these losses.
     fn on_sent(&mut self, frame: &T, loss_percent: u8) {
         self.ending.on_sent(frame);
-        self.sent += 1;
+        self.sent += frame.length();
         if let Some(subscription) = &self.current {
             subscription.report_loss(loss_percent);
         }

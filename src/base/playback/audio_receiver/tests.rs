@@ -3,7 +3,7 @@ use bytes::Bytes;
 use super::*;
 use crate::{
     audio::{History, level_dbfs, tone_hz},
-    media::EncodedAudio,
+    media::{EncodedAudio, has_fec},
     model::AudioStats,
     playback::testing::{ToneEncoder, at, packet},
 };
@@ -289,4 +289,78 @@ fn audio_after_malformed_packets_is_played() {
     let stats = playout.stats();
     assert!((stats.tone_hz.unwrap() - 440.0).abs() < 2.0, "{stats:?}");
     assert!((stats.level_dbfs - -9.03).abs() < 1.0, "{stats:?}");
+}
+
+/// The packets of a tone that arrive when their last sample is captured: of 20 ms, after a second of
+/// 40 ms, and after the third second of 20 ms again.
+fn packets_of_two_lengths(mut encoder: ToneEncoder) -> Arrivals {
+    let (mut packets, mut sample, mut number) = (vec![], 0, 0);
+    while sample < 4 * 48_000 {
+        let length = if (48_000..3 * 48_000).contains(&sample) { 1920 } else { 960 };
+        encoder.length = length;
+        let arrival = at(1000 + (sample + length) / 48);
+        let payload = encoder.next_packet();
+        packets.push(packet(number as u16, sample as u32, false, payload, arrival));
+        (sample, number) = (sample + length, number + 1);
+    }
+    packets.into_iter().peekable()
+}
+
+#[test]
+fn packets_of_another_length_are_played_without_a_gap() {
+    let mut playout = TestPlayout::new();
+    let mut arrivals = packets_of_two_lengths(ToneEncoder::without_fec(400.0, 0.5));
+    playout.play(390, &mut arrivals);
+    let stats = playout.stats();
+    // The first packet of 40 ms has to be waited for.
+    assert!(stats.concealed_ms <= 20 && stats.lost == 0, "{stats:?}");
+    let levels = playout.played[4800..].chunks(480).map(level_dbfs);
+    let quietest = levels.fold(f64::MAX, f64::min);
+    assert!(quietest > -10.5, "{quietest} of -9 dBFS");
+}
+
+/// A sender without packets for silence: half a second of a tone, three seconds of a faint noise and half
+/// a second of the tone. After 200 ms of noise it sends a packet each 400 ms, and an empty one behind.
+fn packets_without_silence() -> Vec<RtpPacket> {
+    let mut encoder = ToneEncoder::speech(300.0, 0.3);
+    encoder.make_noise(25..175);
+    let mut packets = vec![];
+    for n in 0..200_u64 {
+        let payload = encoder.next_packet();
+        let payload = match n {
+            35..175 if n % 20 == 15 => payload,
+            35..175 if n % 20 == 16 => vec![payload[0] & !3],
+            35..175 => continue,
+            _ => payload,
+        };
+        let (number, arrival) = (packets.len() as u16, at(1000 + n * 20));
+        packets.push(packet(number, (n * 960) as u32, false, payload, arrival));
+    }
+    packets
+}
+
+#[test]
+fn silence_that_is_not_sent_is_no_loss_and_takes_its_time() {
+    let packets = packets_without_silence();
+    let mut playout = TestPlayout::new();
+    playout.play(395, &mut packets.into_iter().peekable());
+    let stats = playout.stats();
+    assert_eq!((stats.lost, stats.concealed_ms), (0, 0), "{stats:?}");
+    let levels: Vec<_> = playout.played.chunks(480).map(level_dbfs).collect();
+    // Opus learns the level of the noise from the packets that come.
+    let noise = &levels[150..340];
+    assert!(noise.iter().all(|level| (-90.0..-50.0).contains(level)), "{noise:?}");
+    // The tone begins again at 3.5 s, and is heard 20 ms later and Opus's delay.
+    let begin = levels.iter().skip(200).position(|level| *level > -25.0).unwrap() + 200;
+    assert!((352..=355).contains(&begin), "{begin}");
+    assert!(playout.delay() <= 40, "{} ms", playout.delay());
+}
+
+#[test]
+fn a_sender_that_ends_in_a_silence_is_not_played_for_ever() {
+    let mut packets = packets_without_silence();
+    packets.retain(|packet| packet.arrival < at(3000));
+    let mut playout = TestPlayout::new();
+    playout.play(340, &mut packets.into_iter().peekable());
+    assert!(!playout.decoder.is_playing());
 }

@@ -15,7 +15,7 @@ use super::{
     target::DelayMemory,
 };
 use crate::{
-    media::{RedundantPayload, RtpPacket},
+    media::{RedundantPayload, RtpPacket, SILENT_BYTES},
     model::MediaTime,
     playback::playout_clock::ArrivalDelay,
 };
@@ -51,6 +51,8 @@ pub(crate) struct AudioJitterBuffer {
     packet_samples: i64,
     /// The latest packets that were made up although later ones had arrived.
     made_up: VecDeque<i64>,
+    /// Whether the packet that was pulled last says that nothing is sent for a while.
+    is_silent: bool,
     /// When the packet arrived that was pulled last.
     pulled_arrival: Option<MediaTime>,
 }
@@ -85,6 +87,9 @@ pub(crate) enum Pull {
     },
     /// A packet is lost and later ones have arrived: conceal this many samples.
     Conceal(usize),
+    /// Nothing is missing: the sender sends no silence (DTX). Make this many samples of comfort noise,
+    /// and report them with [`AudioJitterBuffer::on_underrun`].
+    Silence(usize),
     /// The buffer is empty: conceal, and report the samples with
     /// [`AudioJitterBuffer::on_underrun`].
     Empty,
@@ -135,6 +140,7 @@ impl AudioJitterBuffer {
             is_started: false,
             packet_samples: 960,
             made_up: VecDeque::with_capacity(Self::MAX_MADE_UP),
+            is_silent: false,
             pulled_arrival: None,
         }
     }
@@ -175,7 +181,7 @@ impl AudioJitterBuffer {
         if self.next.is_some_and(|next| number < next.number) {
             return self.memory.on_late(delay, packet.arrival);
         }
-        if self.underrun_samples > 0 {
+        if self.underrun_samples > 0 && !self.is_after_silence(stamp) {
             self.memory.on_late(delay + Self::BLOCK, packet.arrival);
         }
         let (arrival, payload) = (packet.arrival, packet.payload.clone());
@@ -252,15 +258,22 @@ impl AudioJitterBuffer {
 
     /// What to decode next, after everything returned before has been used.
     pub(crate) fn pull(&mut self) -> Pull {
-        let Some((&number, held)) = self.held.first_key_value() else { return Pull::Empty };
+        let Some((&number, held)) = self.held.first_key_value() else {
+            let is_silent = self.is_silent();
+            return if is_silent { Pull::Silence(Self::SILENCE_SAMPLES) } else { Pull::Empty };
+        };
         let (stamp, next) =
             (held.stamp, self.next.unwrap_or(Position { number, stamp: held.stamp }));
         // Samples that were concealed before the loss was known belong to the gap.
         let gap = stamp - next.stamp - self.underrun_samples;
+        if self.is_silent() && (1..=Self::MAX_GAP).contains(&gap) {
+            return Pull::Silence(gap.min(Self::SILENCE_SAMPLES as i64) as usize);
+        }
         if self.is_loss(next.number..number) && (1..=Self::MAX_GAP).contains(&gap) {
             self.repair.on_missing(next.number);
-            if gap > Self::MAX_FEC_SAMPLES {
-                let lost = (gap - Self::MAX_FEC_SAMPLES).min(Self::MAX_FEC_SAMPLES);
+            let packet = self.packet_samples.max(Self::TYPICAL_PACKET);
+            if gap > packet {
+                let lost = (gap - packet).min(packet);
                 self.set_next(next.number, next.stamp + self.underrun_samples + lost);
                 return Pull::Conceal(lost as usize);
             }
@@ -274,16 +287,34 @@ impl AudioJitterBuffer {
         }
         self.set_next(number + 1, held.stamp);
         self.pulled_arrival = Some(held.arrival);
+        self.is_silent = held.payload.len() <= SILENT_BYTES;
         Pull::Packet(held.payload)
     }
+
+    /// Whether the sender is known to send no silence. It sends something each 400 ms.
+    fn is_silent(&self) -> bool {
+        self.is_silent && self.underrun_samples < Self::MAX_SILENCE
+    }
+
+    /// Whether a packet with this timestamp ends a silence that was not sent, and is in time.
+    fn is_after_silence(&self, stamp: i64) -> bool {
+        let is_in_time = |next: Position| stamp >= next.stamp + self.underrun_samples;
+        self.is_silent() && self.next.is_some_and(is_in_time)
+    }
+
+    /// The samples that a silence is played in steps of: 10 ms.
+    const SILENCE_SAMPLES: usize = 480;
+
+    /// For so long nothing may come in a silence: one packet may be lost.
+    const MAX_SILENCE: i64 = 48_000;
 
     /// How long the packet was held that [`Self::pull`] returned last.
     pub(crate) fn held_for(&self, now: MediaTime) -> Duration {
         self.pulled_arrival.map_or(Duration::ZERO, |arrival| now.since(arrival))
     }
 
-    /// The most samples that FEC can recover: 20 ms, the usual packet.
-    const MAX_FEC_SAMPLES: i64 = 960;
+    /// Samples of the usual packet, 20 ms. FEC recovers one packet at most.
+    const TYPICAL_PACKET: i64 = 960;
 
     /// Advances the position by the length in samples of the packet that [`Self::pull`] returned.
     pub(crate) fn advance(&mut self, samples: usize) {
@@ -336,7 +367,9 @@ impl AudioJitterBuffer {
     /// The delay of the next sample minus the target delay, in microseconds. `ahead` is the number
     /// of decoded samples that are not yet played.
     pub(crate) fn excess_delay(&self, now: MediaTime, ahead: usize) -> Option<i64> {
-        let stamp = self.next?.stamp - ahead as i64;
+        // Comfort noise takes the time of what was not sent.
+        let silence = if self.is_silent() { self.underrun_samples } else { 0 };
+        let stamp = self.next?.stamp + silence - ahead as i64;
         let earliest = self.arrival_delay.earliest_arrival(stamp)?;
         let waited = now.as_micros() as i64 - earliest.as_micros() as i64;
         Some(waited - self.target_delay().as_micros() as i64)

@@ -29,8 +29,14 @@ impl AudioRate {
         Self { rate: AUDIO_WIRE_RATE, bytes: 0, since: None }
     }
 
-    /// A packet of audio leaves, of so many bytes on the wire. Returns the rate if it is another one.
-    pub(super) fn on_sent(&mut self, bytes: u32, now: MediaTime) -> Option<Bitrate> {
+    /// A packet of audio leaves, of so many bytes on the wire. Returns the rate if it was measured: at
+    /// least `least`.
+    pub(super) fn on_sent(
+        &mut self,
+        bytes: u32,
+        now: MediaTime,
+        least: Bitrate,
+    ) -> Option<Bitrate> {
         let begin = *self.since.get_or_insert(now);
         let elapsed = now.since(begin);
         let measured = (elapsed >= PERIOD).then(|| self.bytes as f64 * 8.0 / elapsed.as_secs_f64());
@@ -39,7 +45,7 @@ impl AudioRate {
         }
         self.bytes += u64::from(bytes);
         let rate = Bitrate::from_bps(measured?.max(self.rate.as_bps() as f64 * FALL) as u64);
-        self.rate = rate.max(AUDIO_WIRE_RATE);
+        self.rate = rate.max(least);
         Some(self.rate)
     }
 }
@@ -53,7 +59,7 @@ mod tests {
         let (mut audio, mut packets) = (AudioRate::new(), 0);
         let mut send = |bytes: u32, seconds: u64| {
             for _ in 0..seconds * 50 {
-                audio.on_sent(bytes, MediaTime::from_micros(packets * 20_000));
+                audio.on_sent(bytes, MediaTime::from_micros(packets * 20_000), AUDIO_WIRE_RATE);
                 packets += 1;
             }
             audio.rate.as_bps() / 1000

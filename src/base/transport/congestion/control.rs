@@ -42,6 +42,8 @@ pub(in crate::transport) struct BandwidthControl {
     may_probe: AtomicBool,
     /// Bits per second.
     audio_rate: AtomicU64,
+    /// Bits per second.
+    least_audio_rate: AtomicU64,
     peer: PeerId,
     turns: OnceLock<ProbeTurns>,
 }
@@ -56,6 +58,7 @@ impl BandwidthControl {
             probe_limit: AtomicU64::new(NO_LIMIT),
             may_probe: AtomicBool::new(true),
             audio_rate: AtomicU64::new(AUDIO_WIRE_RATE.as_bps()),
+            least_audio_rate: AtomicU64::new(AUDIO_WIRE_RATE.as_bps()),
             peer,
             turns: OnceLock::new(),
         })
@@ -84,6 +87,16 @@ impl BandwidthControl {
     /// Sets the rate on the wire that audio needs.
     pub(super) fn set_audio_rate(&self, rate: Bitrate) {
         self.audio_rate.store(rate.as_bps(), Ordering::Relaxed);
+    }
+
+    /// The rate on the wire that audio needs at least.
+    pub(super) fn least_audio_rate(&self) -> Bitrate {
+        Bitrate::from_bps(self.least_audio_rate.load(Ordering::Relaxed))
+    }
+
+    /// Sets the rate on the wire that audio needs at least.
+    pub(in crate::transport) fn set_least_audio_rate(&self, rate: Bitrate) {
+        self.least_audio_rate.store(rate.as_bps(), Ordering::Relaxed);
     }
 
     /// Sets the rate that the connection could use at most, on the wire.

@@ -122,7 +122,11 @@ impl CongestionController {
         let is_copy = departure.kind == PacketKind::Retransmission
             && self.streams.iter().any(|stream| stream.ssrc == ssrc);
         if departure.kind == PacketKind::Audio
-            && let Some(rate) = self.audio_rate.on_sent(wire_bytes(packet), departure.at)
+            && let Some(rate) = self.audio_rate.on_sent(
+                wire_bytes(packet),
+                departure.at,
+                self.control.least_audio_rate(),
+            )
         {
             self.control.set_audio_rate(rate);
         }

@@ -20,7 +20,7 @@ pub(super) use self::{
     paths::{PathCounters, SelectedPath},
     rtp_streams::RtpStreams,
 };
-use super::ice_gate::IceGate;
+use super::{ice_gate::IceGate, opus_preferences::OpusPreferences};
 use crate::{
     media::RoundTripTime,
     model::{
@@ -42,6 +42,7 @@ pub(super) struct ConnectionStats {
     streams: Mutex<RtpStreams>,
     round_trip: RoundTripTime,
     path: Mutex<PathState>,
+    opus: OpusPreferences,
 }
 
 /// What is known about the paths to the remote peer.
@@ -68,6 +69,11 @@ impl ConnectionStats {
     /// The round trip time of the path on which media are sent.
     pub(super) const fn round_trip(&self) -> &RoundTripTime {
         &self.round_trip
+    }
+
+    /// What the other end wants of the audio that it gets.
+    pub(super) const fn opus(&self) -> &OpusPreferences {
+        &self.opus
     }
 
     /// Adds a socket of the connection, which counts what passes it.

@@ -386,6 +386,7 @@ impl OutboundStream {
             pli_count: codec.of_video(self.feedback.plis),
             fir_count: codec.of_video(self.feedback.firs),
             rid: None,
+            target_bitrate: None,
             quality_limitation_reason: None,
             frames_per_second: None,
             bitrate: None,

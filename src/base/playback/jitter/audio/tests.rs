@@ -19,6 +19,7 @@ fn pull(buffer: &mut AudioJitterBuffer) -> Pull {
     match &pulled {
         Pull::Packet(_) => buffer.advance(960),
         Pull::Empty => buffer.on_underrun(480),
+        Pull::Silence(samples) => buffer.on_underrun(*samples),
         Pull::Fec { .. } | Pull::Conceal(_) => {}
     }
     pulled
@@ -341,7 +342,7 @@ proptest! {
                     Pull::Fec { samples, .. } | Pull::Conceal(samples) => {
                         (1..=960).contains(&samples)
                     }
-                    Pull::Packet(_) | Pull::Empty => true,
+                    Pull::Packet(_) | Pull::Silence(_) | Pull::Empty => true,
                 };
                 prop_assert!(fits);
             }
@@ -354,4 +355,44 @@ proptest! {
             prop_assert!(pulls <= max_pulls);
         }
     }
+}
+
+#[test]
+fn of_a_lost_packet_of_40_ms_all_may_be_had_from_the_next() {
+    let mut buffer = AudioJitterBuffer::new();
+    for n in [0_u16, 1, 3] {
+        let arrival = at(1000 + u64::from(n) * 40);
+        buffer.push(&packet(n, u32::from(n) * 1920, false, vec![n as u8; 3], arrival));
+    }
+    for n in 0..2 {
+        assert_eq!(buffer.pull(), expected_packet(n));
+        buffer.advance(1920);
+    }
+    assert_eq!(buffer.pull(), Pull::Fec { next: vec![3; 3].into(), samples: 1920 });
+}
+
+#[test]
+fn a_silence_that_is_not_sent_is_neither_missing_nor_late() {
+    let mut buffer = AudioJitterBuffer::new();
+    let push = |buffer: &mut AudioJitterBuffer, n: u16, at_ms: u64, bytes: usize| {
+        let stamp = u32::from(n) * 960 + if n > 1 { 9 * 960 } else { 0 };
+        buffer.push(&packet(n, stamp, false, vec![n as u8; bytes], at(at_ms)));
+    };
+    push(&mut buffer, 0, 1000, 30);
+    // An empty packet tells that silence follows.
+    push(&mut buffer, 1, 1020, 1);
+    assert_eq!(
+        [pull(&mut buffer), pull(&mut buffer)].map(|pulled| pulled == Pull::Empty),
+        [false; 2]
+    );
+    for _ in 0..10 {
+        assert_eq!(pull(&mut buffer), Pull::Silence(480));
+    }
+    let target = buffer.target_delay();
+    push(&mut buffer, 2, 1220, 30);
+    assert_eq!(buffer.target_delay(), target, "it is not late");
+    for _ in 0..8 {
+        assert_eq!(pull(&mut buffer), Pull::Silence(480), "its time has not come");
+    }
+    assert_eq!(pull(&mut buffer), Pull::Packet(vec![2; 30].into()));
 }
