@@ -15,6 +15,8 @@ pub(super) struct RunFigures {
     pub(super) fps: f64,
     /// Milliseconds for which the video was frozen.
     pub(super) frozen_ms: u64,
+    /// The longest freeze in milliseconds, of all calls in a summary.
+    pub(super) longest_freeze_ms: u64,
     /// The share of audio that was concealed, in percent, from the sixth second on.
     pub(super) concealed: f64,
     /// The same from the start.
@@ -43,7 +45,7 @@ pub(super) struct NetworkReport {
 }
 
 impl CaseReport {
-    /// The medians of all runs.
+    /// The medians of all runs, and the longest freeze of any.
     fn median(&self) -> RunFigures {
         let of = |value: fn(&RunFigures) -> f64| {
             let mut values: Vec<f64> = self.runs.iter().map(value).collect();
@@ -56,6 +58,7 @@ impl CaseReport {
             first_frame_ms: first.is_finite().then_some(first as u64),
             fps: of(|run| run.fps),
             frozen_ms: of(|run| run.frozen_ms as f64) as u64,
+            longest_freeze_ms: self.runs.iter().map(|one| one.longest_freeze_ms).max().unwrap_or(0),
             concealed: of(|run| run.concealed),
             concealed_from_start: of(|run| run.concealed_from_start),
             sent_kbps: of(|run| run.sent_kbps),
@@ -67,7 +70,8 @@ impl CaseReport {
         let (goal, median) = (self.goal?, self.median());
         let is_good =
             tenths(median.fps) >= goal.min_fps && tenths(median.concealed) <= goal.max_concealed;
-        Some(is_good && median.sent_kbps.round() >= goal.min_sent_kbps)
+        let is_moving = goal.max_freeze_ms.is_none_or(|most| median.longest_freeze_ms <= most);
+        Some(is_good && is_moving && median.sent_kbps.round() >= goal.min_sent_kbps)
     }
 
     /// One line of the table.
@@ -76,10 +80,11 @@ impl CaseReport {
         let first =
             median.first_frame_ms.map_or_else(|| "none".to_owned(), |ms| format!("{ms} ms"));
         let mut line = format!(
-            "{:<38} {first:>9} {:>5.1} {:>8.1} {:>10.1} {:>7.1} {:>6.0}",
+            "{:<38} {first:>9} {:>5.1} {:>8.1} {:>9.1} {:>10.1} {:>7.1} {:>6.0}",
             self.network,
             median.fps,
             median.frozen_ms as f64 / 1000.0,
+            median.longest_freeze_ms as f64 / 1000.0,
             median.concealed,
             median.concealed_from_start,
             median.sent_kbps,
@@ -87,6 +92,9 @@ impl CaseReport {
         if let Some((goal, reached)) = self.goal.zip(self.reaches_goal()) {
             let mark = if reached { "reached" } else { "missed" };
             let _ = write!(line, "  {:.0} fps, {} %", goal.min_fps, goal.max_concealed);
+            if let Some(most) = goal.max_freeze_ms {
+                let _ = write!(line, ", longest {:.1} s", most as f64 / 1000.0);
+            }
             if goal.min_sent_kbps > 0.0 {
                 let _ = write!(line, ", {} kbit/s", goal.min_sent_kbps);
             }
@@ -101,6 +109,7 @@ impl CaseReport {
                 "first_frame_ms": run.first_frame_ms,
                 "fps": tenths(run.fps),
                 "frozen_ms": run.frozen_ms,
+                "longest_freeze_ms": run.longest_freeze_ms,
                 "concealed_percent": hundredths(run.concealed),
                 "concealed_percent_from_start": hundredths(run.concealed_from_start),
                 "sent_kbps": run.sent_kbps.round(),
@@ -113,6 +122,7 @@ impl CaseReport {
                     "min_fps": goal.min_fps,
                     "max_concealed_percent": goal.max_concealed,
                     "min_sent_kbps": goal.min_sent_kbps,
+                    "max_freeze_ms": goal.max_freeze_ms,
                 })
             }),
             "reached": self.reaches_goal(),
@@ -138,12 +148,13 @@ impl Report for NetworkReport {
         let VideoFormat { size, fps } = self.format;
         let mut text = format!(
             "{size}@{fps}, one viewer, calls of {} s, medians of {runs}\n{:<38} {:>9} {:>5} {:>8} \
-             {:>10} {:>7} {:>6}  goal\n",
+             {:>9} {:>10} {:>7} {:>6}  goal\n",
             self.seconds,
             "network (each way)",
             "first",
             "fps",
             "frozen s",
+            "longest s",
             "concealed%",
             "(start)",
             "kbit/s",
@@ -166,7 +177,7 @@ fn hundredths(value: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::network::CASES, *};
 
     fn run(first_frame_ms: Option<u64>, fps: f64, concealed: f64) -> RunFigures {
         RunFigures { first_frame_ms, fps, concealed, ..RunFigures::default() }
@@ -174,8 +185,13 @@ mod tests {
 
     #[test]
     fn a_case_reaches_its_goal_by_the_medians_of_its_runs() {
-        let goal =
-            Case { impairment: "loss=0.05", min_fps: 29.0, max_concealed: 0.2, min_sent_kbps: 0.0 };
+        let goal = Case {
+            impairment: "loss=0.05",
+            min_fps: 29.0,
+            max_concealed: 0.2,
+            min_sent_kbps: 0.0,
+            max_freeze_ms: None,
+        };
         let runs = vec![run(Some(200), 29.6, 0.1), run(None, 0.0, 40.0), run(Some(300), 29.1, 0.2)];
         let mut case = CaseReport { network: "loss=0.05".to_owned(), goal: Some(goal), runs };
         let median = case.median();
@@ -190,5 +206,16 @@ mod tests {
         assert!(case.as_line().ends_with("0.2 %, 800 kbit/s: missed"), "{}", case.as_line());
         case.goal = None;
         assert_eq!(case.reaches_goal(), None);
+    }
+
+    #[test]
+    fn one_long_freeze_in_any_of_the_calls_misses_the_goal() {
+        let goal = Case { max_freeze_ms: Some(1000), ..CASES[0] };
+        let calm = RunFigures { longest_freeze_ms: 300, ..run(Some(200), 30.0, 0.0) };
+        let runs = vec![calm, RunFigures { longest_freeze_ms: 1001, ..calm }, calm];
+        let mut case = CaseReport { network: String::new(), goal: Some(goal), runs };
+        assert!(case.as_line().ends_with("longest 1.0 s: missed"), "{}", case.as_line());
+        case.runs[1].longest_freeze_ms = 1000;
+        assert_eq!(case.reaches_goal(), Some(true));
     }
 }

@@ -62,6 +62,8 @@ pub(super) struct ReceivedSoFar {
     pub(super) decoded: u64,
     /// Milliseconds for which the video was frozen.
     pub(super) frozen_ms: u64,
+    /// The longest freeze in milliseconds.
+    pub(super) longest_freeze_ms: u64,
     /// Milliseconds of audio that were concealed.
     pub(super) concealed_ms: u64,
 }

@@ -221,6 +221,7 @@ impl ReceivedSoFar {
         let video = || participants().filter_map(|one| one.video.as_ref());
         self.decoded = video().map(|video| video.decoded).sum();
         self.frozen_ms = video().map(|video| video.frozen_ms).sum();
+        self.longest_freeze_ms = video().map(|video| video.longest_freeze_ms).max().unwrap_or(0);
         let audio = participants().filter_map(|one| one.audio.as_ref());
         self.concealed_ms = audio.map(|audio| audio.concealed_ms).sum();
     }

@@ -42,6 +42,7 @@ impl PeerStats {
                 decoded: then.decoded + now.decoded,
                 frozen_ms: then.frozen_ms + now.frozen_ms,
                 freezes: then.freezes + now.freezes,
+                longest_freeze_ms: then.longest_freeze_ms.max(now.longest_freeze_ms),
                 ..now
             }),
             (now, then) => now.or_else(|| then.clone()),

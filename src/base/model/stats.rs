@@ -116,6 +116,8 @@ pub struct VideoStats {
     pub frozen_ms: u64,
     /// How often it froze, by the same definition.
     pub freezes: u64,
+    /// The longest freeze in milliseconds, by the same definition; the wait for the first frame is none.
+    pub longest_freeze_ms: u64,
     /// The delay from capture to the decoded frame, read from the timecode burnt into the test
     /// pattern: valid only on a single host. `None` without a timecode.
     pub latency_ms: Option<Latency>,

@@ -22,6 +22,8 @@ pub(super) struct VideoReceiveStats {
     total_freezes_duration: Duration,
     /// Freezes that have ended.
     freezes: u64,
+    /// The longest of them.
+    longest_freeze: Duration,
     jitter_buffer: JitterBufferDelay,
     awaited_frame: Option<FrameWait>,
     durations: FrameDurations,
@@ -153,11 +155,18 @@ impl VideoReceiveStats {
         let freeze = self.current_freeze(now);
         self.freezes += u64::from(!freeze.is_zero());
         self.total_freezes_duration += freeze;
+        self.longest_freeze = self.longest_freeze_until(now);
         self.awaited_frame = None;
     }
 
     fn current_freeze(&self, now: MediaTime) -> Duration {
         self.awaited_frame.map_or(Duration::ZERO, |wait| wait.freeze(now))
+    }
+
+    /// The longest freeze, without the wait for the first frame.
+    fn longest_freeze_until(&self, now: MediaTime) -> Duration {
+        let shown = self.awaited_frame.filter(|wait| wait.grace.is_zero());
+        shown.map_or(Duration::ZERO, |wait| wait.freeze(now)).max(self.longest_freeze)
     }
 
     /// The statistics until `now`.
@@ -171,6 +180,7 @@ impl VideoReceiveStats {
             height: self.size.map_or(0, |size| size.height),
             frozen_ms: frozen.as_millis() as u64,
             freezes: self.freezes + u64::from(!freeze.is_zero()),
+            longest_freeze_ms: self.longest_freeze_until(now).as_millis() as u64,
             latency_ms: self.latency.percentiles(),
             strip: self.timecode.map(|timecode| timecode.name()),
         }
@@ -300,6 +310,17 @@ mod tests {
         stats.on_packet(at(9000));
         stats.on_packet(at(9900));
         assert_eq!([9000, 10_000, 49_000].map(|ms| frozen_ms(&stats, ms)), [0, 0, 39_000]);
+    }
+
+    #[test]
+    fn the_longest_freeze_is_one_of_a_frame_that_was_shown() {
+        let mut stats = VideoReceiveStats::default();
+        stats.on_packet(at(1000));
+        let longest = |stats: &VideoReceiveStats, ms| stats.stats(at(ms)).longest_freeze_ms;
+        assert_eq!(longest(&stats, 9000), 0, "the wait for the first is none");
+        [9000, 9800, 9840, 10_240].map(|ms| show(&mut stats, ms));
+        assert_eq!(longest(&stats, 10_240), 800, "another one took 400 ms");
+        assert_eq!(longest(&stats, 11_500), 1260, "it lasts");
     }
 
     #[test]

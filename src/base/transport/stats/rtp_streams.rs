@@ -450,6 +450,9 @@ impl InboundStream {
     fn report(&self) -> InboundRtpStats {
         let codec = &self.codec;
         let expected = self.sequence.map_or(0, |range| range.highest - range.first + 1);
+        // What is repaired on the RTX stream was lost (as in RFC 3550, section 6.4.1, and in what
+        // the other end reports), and padding there repairs nothing.
+        let in_order = self.received.packets - self.retransmitted.packets;
         InboundRtpStats {
             id: format!("I{}", codec.ssrc),
             ssrc: codec.ssrc,
@@ -463,7 +466,7 @@ impl InboundStream {
             header_bytes_received: self.received.header_bytes,
             retransmitted_packets_received: self.retransmitted.packets,
             retransmitted_bytes_received: self.retransmitted.payload_bytes,
-            packets_lost: expected as i64 - self.received.packets as i64,
+            packets_lost: expected as i64 - in_order as i64,
             jitter: self.jitter / f64::from(codec.clock_rate),
             nack_count: self.feedback.nacks,
             pli_count: codec.of_video(self.feedback.plis),

@@ -53,6 +53,20 @@ fn lost_packets_are_those_announced_by_sequence_numbers_that_did_not_arrive() {
 }
 
 #[test]
+fn what_is_sent_again_on_another_stream_was_lost_and_padding_there_is_no_gain() {
+    let mut streams = RtpStreams::default();
+    let rtx = StreamInfo { ssrc_rtx: Some(10), payload_type_rtx: Some(105), ..info(RECEIVED) };
+    streams.bind_remote(&rtx);
+    let now = Instant::now();
+    [1, 2, 4].map(|sequence| streams.on_rtp_received(&packet(RECEIVED, sequence, 0), now));
+    // One repairs the loss, the others are padding of a probe.
+    (0..5).for_each(|sequence| streams.on_rtp_received(&packet(10, sequence, 0), now));
+    let stats = streams.inbound(RECEIVED).unwrap().report();
+    assert_eq!((stats.packets_received, stats.retransmitted_packets_received), (8, 5));
+    assert_eq!(stats.packets_lost, 1);
+}
+
+#[test]
 fn jitter_is_the_deviation_of_transit_times_without_retransmissions() {
     let even: Vec<_> = (0..200).map(|n| (n, u64::from(n) * 10)).collect();
     assert!(received(&even).jitter < 1e-9, "{:?}", received(&even));
