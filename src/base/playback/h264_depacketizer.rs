@@ -251,6 +251,20 @@ pub(crate) fn starts_keyframe(payload: &[u8]) -> bool {
     }
 }
 
+/// Whether the payload shows that a stream did not begin with it: it is of a keyframe and not its begin,
+/// or it continues a fragment.
+pub(crate) fn lacks_begin(payload: &[u8]) -> bool {
+    let is_of = |byte: u8| [nal::IDR, nal::PPS].contains(&(byte & 0x1f));
+    match payload {
+        [header, _, _, first, ..] if header & 0x1f == nal::STAP_A => is_of(*first),
+        [header, fragment, ..] if header & 0x1f == nal::FU_A => {
+            fragment & 0x80 == 0 || fragment & 0x1f == nal::IDR
+        }
+        [header, ..] => is_of(*header),
+        [] => false,
+    }
+}
+
 /// Whether the bytes contain a sequence that a NAL unit must not contain: 00 00 followed by 00, 01
 /// or 02.
 fn has_start_code(nal: &[u8]) -> bool {

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use super::{
-    h264_depacketizer::{Depacketized, H264Depacketizer, starts_keyframe},
+    h264_depacketizer::{Depacketized, H264Depacketizer, lacks_begin, starts_keyframe},
     jitter::{JitterOutput, VideoJitterBuffer},
 };
 use crate::{
@@ -44,6 +44,9 @@ impl VideoReceiveBuffer {
     /// Adds a packet.
     pub(crate) fn push(&mut self, packet: RtpPacket) {
         let starts_key = starts_keyframe(&packet.payload);
+        if lacks_begin(&packet.payload) {
+            self.jitter.on_late_start(packet.sequence);
+        }
         self.jitter.push(packet, starts_key);
     }
 
@@ -310,6 +313,25 @@ mod tests {
         buffer.advance(at(1));
         assert!(!buffer.take_keyframe_request(at(1)));
         assert_eq!(take_ready(&mut buffer), streams);
+    }
+
+    #[test]
+    fn a_first_keyframe_whose_first_packets_are_lost_waits_for_them() {
+        let (packets, streams) = test_stream(2, &[0]);
+        let mut buffer = subscribed();
+        assert!(packets[0].len() > 2, "{}", packets[0].len());
+        push(&mut buffer, &packets[0][1..]);
+        push(&mut buffer, &packets[1]);
+        buffer.advance(at(100));
+        assert!(!buffer.take_keyframe_request(at(100)));
+        push(&mut buffer, &packets[0][..1]);
+        buffer.advance(at(101));
+        assert_eq!(take_ready(&mut buffer), streams);
+        assert!(!buffer.take_keyframe_request(at(9999)));
+        let mut buffer = subscribed();
+        push(&mut buffer, &packets[0][1..]);
+        buffer.advance(at(200));
+        assert!(buffer.take_keyframe_request(at(200)), "not for ever");
     }
 
     #[test]

@@ -35,27 +35,35 @@ pub(crate) struct VideoJitterBuffer {
 /// How much later than after a round trip a requested packet may arrive.
 const MARGIN: Duration = Duration::from_millis(40);
 
-/// The share of packets that did not arrive in order, of about 250.
+/// The share of packets that did not arrive in order, of about 250, or of those since the begin.
 #[derive(Debug, Default)]
-struct LossShare(f32);
+struct LossShare {
+    missing: f32,
+    all: f32,
+}
 
 impl LossShare {
     /// The weight of a new packet.
     const WEIGHT: f32 = 1.0 / 256.0;
 
+    /// The weight of the fewest packets of which there is a share: 30.
+    const LEAST: f32 = 30.0 * Self::WEIGHT;
+
     /// Notes that so many packets are missing before one that arrived.
     fn record(&mut self, missing: u16) {
-        self.0 *= (1.0 - Self::WEIGHT).powi(i32::from(missing) + 1);
-        self.0 += f32::from(missing) * Self::WEIGHT;
+        let kept = (1.0 - Self::WEIGHT).powi(i32::from(missing) + 1);
+        self.missing = self.missing * kept + f32::from(missing) * Self::WEIGHT;
+        self.all = self.all * kept + (f32::from(missing) + 1.0) * Self::WEIGHT;
     }
 
     /// How many requests there should be time for.
     fn requests(&self) -> u32 {
-        if self.0 < 0.02 {
+        let share = self.missing / self.all.max(Self::LEAST);
+        if share < 0.02 {
             2
-        } else if self.0 < 0.1 {
+        } else if share < 0.1 {
             3
-        } else if self.0 < 0.22 {
+        } else if share < 0.22 {
             4
         } else {
             5
@@ -103,6 +111,9 @@ impl VideoJitterBuffer {
     /// After a longer pause of the stream, what is missing is too old to be sent again.
     const MAX_PAUSE: Duration = Duration::from_millis(800);
 
+    /// The packets that may have come before the first one that arrived.
+    const UNKNOWN_BEGIN: i64 = 3;
+
     /// This many consecutive late packets mean that the sender has restarted.
     const MAX_LATE_PACKETS: u32 = 64;
 
@@ -117,7 +128,7 @@ impl VideoJitterBuffer {
             ended_timestamp: None,
             timeout: *Self::GAP_TIMEOUT.start(),
             last_arrival: None,
-            loss: LossShare(0.0),
+            loss: LossShare { missing: 0.0, all: 0.0 },
             highest: None,
         }
     }
@@ -134,6 +145,14 @@ impl VideoJitterBuffer {
         let longest = *Self::GAP_TIMEOUT.end();
         let requests = (2..=self.loss.requests()).rev().find(|count| wait(*count) <= longest);
         self.timeout = wait(requests.unwrap_or(1)).max(*Self::GAP_TIMEOUT.start());
+    }
+
+    /// Notes that the stream began before the packet with that number, if it is the first that arrives:
+    /// what came before it may be sent again.
+    pub(crate) fn on_late_start(&mut self, sequence: u16) {
+        if self.next.is_none() {
+            self.next = Some(self.numbers.unwrap(u32::from(sequence)) - Self::UNKNOWN_BEGIN);
+        }
     }
 
     /// Adds a packet. Duplicates and packets that were given up are dropped. When the buffer is
@@ -312,6 +331,14 @@ mod tests {
         let mut buffer = VideoJitterBuffer::new();
         buffer.set_round_trip(None);
         assert_eq!(buffer.timeout.as_millis(), 120);
+    }
+
+    #[test]
+    fn many_losses_are_known_after_a_keyframe() {
+        let mut buffer = VideoJitterBuffer::new();
+        (0..40_u16).filter(|number| number % 10 >= 3).for_each(|n| push(&mut buffer, &[n], at(0)));
+        buffer.set_round_trip(Some(Duration::from_millis(100)));
+        assert_eq!(buffer.timeout.as_millis(), 640, "five requests");
     }
 
     #[test]

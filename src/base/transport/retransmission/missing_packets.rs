@@ -26,6 +26,9 @@ const UNKNOWN_ROUND_TRIP: Duration = Duration::from_millis(100);
 /// requests that fail.
 const HEAVY_LOSS: f32 = 0.02;
 
+/// The packets that are requested before the first one that arrived, if the stream began with others.
+const UNKNOWN_BEGIN: u64 = 3;
+
 /// The time between the two.
 const COPY_DELAY: Duration = Duration::from_millis(10);
 
@@ -51,7 +54,7 @@ pub(super) struct MissingPackets {
     round_trip: Duration,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Missing {
     since: Instant,
     /// When it is requested next.
@@ -62,6 +65,17 @@ struct Missing {
 }
 
 impl MissingPackets {
+    /// Notes that the stream began before the packet with that number, which is the first that arrives.
+    /// How many packets are missing is unknown, so some are requested; the sender ignores numbers
+    /// that it has not used.
+    pub(super) fn on_late_start(&mut self, sequence: u16, now: Instant) {
+        if self.newest.is_none() {
+            let number = FIRST_LAP + u64::from(sequence);
+            let missing = Missing { since: now, due: now, requests: 0, needs_copy: false };
+            self.missing.extend((number - UNKNOWN_BEGIN..number).map(|number| (number, missing)));
+        }
+    }
+
     /// Notes a packet. `is_retransmission` is whether it arrived on an RTX stream. Returns whether it
     /// was missing, or is new: senders also fill probes with packets that have arrived before.
     pub(super) fn on_packet(
@@ -234,6 +248,19 @@ mod tests {
         let requests = stream.requests(2000);
         assert_eq!(requests, [(135, 4), (260, 4), (385, 4), (510, 4)]);
         assert_eq!(stream.packets.next_timeout(), None);
+    }
+
+    #[test]
+    fn packets_before_the_first_one_are_requested_where_the_stream_began_with_others() {
+        let (mut packets, now) = (MissingPackets::default(), Instant::now());
+        packets.on_late_start(1, now);
+        packets.on_packet(1, false, now);
+        assert_eq!(packets.take_due(Some(ROUND_TRIP), now), [65_534, 65_535, 0]);
+        assert!(packets.on_packet(0, true, now), "the begin");
+        packets.on_late_start(2, now);
+        packets.on_packet(2, false, now);
+        let later = now + ROUND_TRIP * 2;
+        assert_eq!(packets.take_due(Some(ROUND_TRIP), later), [65_534, 65_535]);
     }
 
     #[test]

@@ -56,6 +56,9 @@ impl LossRecovery {
             return false;
         }
         let number = packet.header.sequence_number;
+        if !is_retransmission && lacks_begin(&packet.payload) {
+            stream.missing.on_late_start(number, now);
+        }
         let is_wanted = stream.missing.on_packet(number, is_retransmission, now);
         self.request_due(now);
         is_wanted || !is_retransmission
@@ -150,7 +153,39 @@ impl Interceptor for LossRecovery {
     }
 }
 
+/// Whether the payload (RFC 6184) shows that the stream did not begin with it: it is of a keyframe and not
+/// its begin, which has a sequence parameter set, or it continues a fragment.
+fn lacks_begin(payload: &[u8]) -> bool {
+    const IDR: u8 = 5;
+    const PICTURE_PARAMETERS: u8 = 8;
+    let kind = |byte: &u8| byte & 0x1f;
+    let is_inside = |kind| kind == IDR || kind == PICTURE_PARAMETERS;
+    match payload {
+        // An aggregation packet, and a fragment.
+        [first, _, _, inner, ..] if kind(first) == 24 => is_inside(kind(inner)),
+        [first, fragment, ..] if kind(first) == 28 => fragment & 0x80 == 0 || kind(fragment) == IDR,
+        [first, ..] => is_inside(kind(first)),
+        [] => false,
+    }
+}
+
 /// Whether the sender of a stream answers NACKs (RFC 4585, section 4.2).
 pub(super) fn answers_nacks(info: &StreamInfo) -> bool {
     info.rtcp_feedback.iter().any(|one| one.typ == "nack" && one.parameter.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::lacks_begin;
+
+    #[test]
+    fn a_first_frame_whose_begin_is_missing_is_recognised_in_each_packetization() {
+        let inside = [&[0x65_u8][..], &[0x68], &[0x78, 0, 9, 0x68], &[0x7c, 0x85], &[0x7c, 0x41]];
+        for payload in inside {
+            assert!(lacks_begin(payload), "{payload:?}");
+        }
+        for payload in [&[][..], &[0x67], &[0x41], &[0x78, 0, 9, 0x67], &[0x7c, 0x81], &[0x7c]] {
+            assert!(!lacks_begin(payload), "{payload:?}");
+        }
+    }
 }
