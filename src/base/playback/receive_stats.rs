@@ -318,7 +318,7 @@ mod tests {
         stats.on_packet(at(1000));
         let longest = |stats: &VideoReceiveStats, ms| stats.stats(at(ms)).longest_freeze_ms;
         assert_eq!(longest(&stats, 9000), 0, "the wait for the first is none");
-        [9000, 9800, 9840, 10_240].map(|ms| show(&mut stats, ms));
+        [9000, 9800, 9840, 10_240].into_iter().for_each(|ms| show(&mut stats, ms));
         assert_eq!(longest(&stats, 10_240), 800, "another one took 400 ms");
         assert_eq!(longest(&stats, 11_500), 1260, "it lasts");
     }

@@ -127,7 +127,7 @@ const fn narrow(kbps: u64, delay: Duration) -> Step {
 
 /// A call of 20 s. The bounds are frames a second, and the concealed share from the sixth second on.
 /// They leave room for what differs from run to run: in 16 runs there were 7.4 to 9.5 frames a second
-/// at 150 kbit/s; where 30 % are lost, one run in fifteen has a freeze of 1 to 4 s.
+/// at 150 kbit/s; where 30 % are lost, the longest freeze of ten seeds was 0.5 s.
 fn narrow_call(
     conditions: Step,
     fps: [f64; 2],
@@ -162,7 +162,7 @@ fn a_link_of_250_kbit_carries_the_smallest_layer() {
 #[test]
 fn a_link_of_150_kbit_carries_fewer_frames_of_the_smallest_layer() {
     let steps =
-        narrow_call(narrow(150, Duration::from_millis(100)), [5.0, 7.0], [0.04, 0.02], 3000.0);
+        narrow_call(narrow(150, Duration::from_millis(100)), [6.5, 7.0], [0.02, 0.02], 1000.0);
     run("150 kbit/s", &steps);
 }
 
@@ -172,7 +172,7 @@ fn three_of_ten_packets_are_lost() {
         Impairment { seed: 1, loss: 0.3, delay: Duration::from_millis(51), ..Impairment::NONE };
     run(
         "30 % lost, layers",
-        &narrow_call(Conditions(conditions), [6.0, 10.0], [0.06, 0.02], 8000.0),
+        &narrow_call(Conditions(conditions), [12.0, 10.0], [0.04, 0.02], 1000.0),
     );
 }
 
@@ -182,6 +182,6 @@ fn one_of_five_packets_is_lost() {
         Impairment { seed: 1, loss: 0.2, delay: Duration::from_millis(51), ..Impairment::NONE };
     run(
         "20 % lost, layers",
-        &narrow_call(Conditions(conditions), [22.0, 24.0], [0.03, 0.005], 3000.0),
+        &narrow_call(Conditions(conditions), [26.0, 24.0], [0.02, 0.005], 1000.0),
     );
 }

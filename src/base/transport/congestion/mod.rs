@@ -34,7 +34,8 @@ use self::{
 pub(super) use self::{audio_losses::AudioLosses, control::BandwidthControl};
 use crate::{
     bandwidth::{
-        BandwidthEstimator, ClusterId, Estimate, PacingRate, PacketKind, ProbeCluster, SentPacket,
+        BandwidthEstimator, ClusterId, Estimate, PacingRate, PacketKind, PacketResult,
+        ProbeCluster, SentPacket,
     },
     media,
     model::{Bitrate, MediaTime},
@@ -81,6 +82,15 @@ pub(super) struct Departure {
     pub(super) cluster: Option<ClusterId>,
 }
 
+/// What one message of transport-wide feedback tells.
+#[derive(Debug)]
+pub(super) struct TransportFeedback {
+    /// What became of packets, in the order in which they left.
+    pub(super) packets: Vec<PacketResult>,
+    /// The losses of audio, if it tells of audio.
+    pub(super) audio: Option<AudioLosses>,
+}
+
 impl CongestionController {
     /// Publishes its estimate there.
     pub(super) fn new(control: Arc<BandwidthControl>) -> Self {
@@ -116,8 +126,13 @@ impl CongestionController {
     }
 
     /// Writes the header extensions of a packet that leaves, and notes it. A copy of a packet that
-    /// has left keeps its extensions: it has the same SRTP nonce.
-    pub(super) fn on_departure(&mut self, packet: &mut rtp::Packet, departure: Departure) {
+    /// has left keeps its extensions: it has the same SRTP nonce. Returns its transport-wide number, if
+    /// it has one.
+    pub(super) fn on_departure(
+        &mut self,
+        packet: &mut rtp::Packet,
+        departure: Departure,
+    ) -> Option<u64> {
         let ssrc = packet.header.ssrc;
         let is_copy = departure.kind == PacketKind::Retransmission
             && self.streams.iter().any(|stream| stream.ssrc == ssrc);
@@ -139,7 +154,7 @@ impl CongestionController {
             // It uses the rate, too.
             let Departure { at, kind, .. } = departure;
             self.estimator.on_sent_without_number(kind, wire_bytes(packet), at);
-            return;
+            return None;
         }
         self.next_number += 1;
         if departure.kind == PacketKind::Audio {
@@ -152,15 +167,15 @@ impl CongestionController {
             kind: departure.kind,
             cluster: departure.cluster,
         });
+        Some(number)
     }
 
-    /// Handles one received RTCP packet. Returns the losses of audio if it tells of them by
-    /// transport-wide feedback.
+    /// Handles one received RTCP packet. Returns what it tells if it is transport-wide feedback.
     pub(super) fn on_rtcp(
         &mut self,
         packet: &dyn rtcp::Packet,
         now: Instant,
-    ) -> Option<AudioLosses> {
+    ) -> Option<TransportFeedback> {
         let (any, now) = (packet.as_any(), self.media_time(now));
         if let Some(feedback) = any.downcast_ref::<TransportLayerCc>() {
             let report = self.feedback.read(feedback, self.next_number, now);
@@ -168,7 +183,8 @@ impl CongestionController {
                 self.estimator.on_feedback(&report);
                 self.publish();
             }
-            return self.audio.on_feedback(&report.packets);
+            let audio = self.audio.on_feedback(&report.packets);
+            return Some(TransportFeedback { packets: report.packets, audio });
         } else if let Some(limit) = any.downcast_ref::<ReceiverEstimatedMaximumBitrate>() {
             self.estimator.on_remb(Bitrate::from_bps(limit.bitrate as u64), now);
             self.publish();

@@ -12,6 +12,7 @@ mod missing_packets;
 mod recovery;
 mod retransmitter;
 mod rtx;
+mod transmissions;
 
 pub(super) use self::{
     recovery::{LossRecovery, RECOVERY_SLOT},

@@ -1,4 +1,5 @@
-//! Answers requests of the remote peer for lost packets.
+//! Sends lost packets again: those that the remote peer asks for, and those that its transport-wide
+//! feedback shows.
 
 use std::{
     collections::VecDeque,
@@ -10,7 +11,12 @@ use rtc::{
     rtp,
 };
 
-use super::{recovery::answers_nacks, rtx::RtxStream};
+use super::{
+    recovery::answers_nacks,
+    rtx::{self, RtxStream},
+    transmissions::{Fate, PacketId, Transmissions},
+};
+use crate::bandwidth::PacketResult;
 
 /// Sent packets of one stream that are kept: more than a second of video at 5 Mbit/s. Without RTX,
 /// an older packet would be outside the replay window of the other end.
@@ -26,9 +32,10 @@ const UNKNOWN_ROUND_TRIP: Duration = Duration::from_millis(100);
 /// a queue full that is the cause of the losses.
 const BUDGET_PERCENT: usize = 30;
 
-/// The same where much is lost: a path that loses three of ten needs 43, and a copy of what was lost
-/// again.
-const HEAVY_BUDGET_PERCENT: usize = 60;
+/// So many times the lost part more where much is lost: a path that loses three of ten needs 43 of 100,
+/// and copies of what was lost again, and more than that for a keyframe. With 60, what was asked for was
+/// left out now and then, and the picture stood still until the next keyframe.
+const BUDGET_PER_LOSS: f64 = 2.0;
 
 /// Above this part of lost packets, what is sent again for the second time is sent twice: of a hundred
 /// packets, at 30 % loss in each direction, two are asked for five times in vain otherwise, and
@@ -53,8 +60,9 @@ pub(in crate::transport) struct Retransmitter {
     streams: Vec<SentStream>,
     /// Bytes that may be sent again now.
     budget: usize,
-    /// Whether much is lost.
-    is_loss_heavy: bool,
+    /// The part of the packets that are lost, 0 to 1.
+    loss: f64,
+    transmissions: Transmissions,
 }
 
 struct SentStream {
@@ -68,6 +76,11 @@ struct SentPacket {
     packet: rtp::Packet,
     sent_at: Instant,
     repeated_at: Option<Instant>,
+    /// Its latest transmissions that are not known to be lost.
+    outstanding: usize,
+    /// The number after which they left; `None` for the first transmission.
+    outstanding_after: Option<u64>,
+    has_arrived: bool,
 }
 
 impl Retransmitter {
@@ -94,12 +107,12 @@ impl Retransmitter {
 
     /// Sets the part of the packets that are lost, 0 to 1.
     pub(in crate::transport) fn set_loss(&mut self, loss: f64) {
-        self.is_loss_heavy = loss > HEAVY_LOSS;
+        self.loss = loss.clamp(0.0, 1.0);
     }
 
     /// Keeps a packet that is sent for the first time, as it leaves.
     pub(in crate::transport) fn on_sent(&mut self, packet: &rtp::Packet, now: Instant) {
-        let percent = if self.is_loss_heavy { HEAVY_BUDGET_PERCENT } else { BUDGET_PERCENT };
+        let percent = self.budget_percent();
         let Some(stream) = self.stream(packet.header.ssrc) else { return };
         let expected = stream.packets.back().map(|newest| newest.number().wrapping_add(1));
         if expected.is_some_and(|number| number != packet.header.sequence_number) {
@@ -110,7 +123,7 @@ impl Retransmitter {
         }
         let packet = packet.clone();
         let earned = (packet.payload.len() + OVERHEAD) * percent / 100;
-        stream.packets.push_back(SentPacket { packet, sent_at: now, repeated_at: None });
+        stream.packets.push_back(SentPacket::new(packet, now));
         self.budget = (self.budget + earned).min(BUDGET_BURST);
     }
 
@@ -127,27 +140,83 @@ impl Retransmitter {
         round_trip: Option<Duration>,
         now: Instant,
     ) -> Vec<rtp::Packet> {
-        let (mut budget, is_loss_heavy) = (self.budget, self.is_loss_heavy);
-        let Some(stream) = self.stream(nack.media_ssrc) else { return vec![] };
         let round_trip = round_trip.unwrap_or(UNKNOWN_ROUND_TRIP);
+        let ssrc = nack.media_ssrc;
         let numbers = nack.nacks.iter().flat_map(|pair| pair.packet_list());
+        let may_be_repeated = |sent: &SentPacket| sent.may_be_repeated(round_trip, now);
         let mut repeats = vec![];
-        for number in numbers {
-            let Some(sent) = stream.find(number) else { continue };
-            let bytes = sent.packet.payload.len() + OVERHEAD;
-            if !sent.may_be_repeated(round_trip, now) || bytes > budget {
-                continue;
+        for sequence in numbers {
+            repeats.extend(self.repeat(PacketId { ssrc, sequence }, now, may_be_repeated));
+        }
+        repeats
+    }
+
+    /// Notes the transport-wide number of a packet of video that leaves, for the first time or again.
+    pub(in crate::transport) fn on_numbered(&mut self, packet: &rtp::Packet, number: u64) {
+        let ssrc = packet.header.ssrc;
+        let id = self.streams.iter().find_map(|stream| {
+            if stream.ssrc == ssrc {
+                return Some(PacketId { ssrc, sequence: packet.header.sequence_number });
             }
-            let is_again = sent.repeated_at.replace(now).is_some();
-            let lost = sent.packet.clone();
-            let copies = if is_again && is_loss_heavy && 2 * bytes <= budget { 2 } else { 1 };
-            budget -= copies * bytes;
-            for _ in 0..copies {
-                let repeat = stream.rtx.as_mut().map(|rtx| rtx.encapsulate(&lost));
-                repeats.push(repeat.unwrap_or_else(|| lost.clone()));
+            let is_rtx = stream.rtx.is_some_and(|rtx| rtx.ssrc == ssrc);
+            let sequence = is_rtx.then(|| rtx::repeated_number(packet)).flatten()?;
+            Some(PacketId { ssrc: stream.ssrc, sequence })
+        });
+        if let Some(id) = id {
+            self.transmissions.on_sent(number, id);
+        }
+    }
+
+    /// The packets to send again because transport-wide feedback shows that their latest
+    /// transmissions are lost: nobody has to ask for them, and none of them is on its way. At least a
+    /// round trip has passed since they left.
+    pub(in crate::transport) fn on_feedback(
+        &mut self,
+        results: &[PacketResult],
+        now: Instant,
+    ) -> Vec<rtp::Packet> {
+        let mut lost = vec![];
+        for (number, id, fate) in self.transmissions.on_feedback(results, now) {
+            let sent = self.stream(id.ssrc).and_then(|stream| stream.find(id.sequence));
+            if let Some(sent) = sent {
+                sent.follow(number, fate);
+                lost.extend((fate == Fate::Lost).then_some(id));
             }
         }
-        self.budget = budget;
+        let mut repeats = vec![];
+        for id in lost {
+            repeats.extend(self.repeat(id, now, |sent| sent.is_lost(now)));
+        }
+        repeats
+    }
+
+    /// A packet once more, or twice, if that is allowed and the budget suffices.
+    fn repeat(
+        &mut self,
+        id: PacketId,
+        now: Instant,
+        is_allowed: impl Fn(&SentPacket) -> bool,
+    ) -> Vec<rtp::Packet> {
+        let (budget, is_loss_heavy) = (self.budget, self.is_loss_heavy());
+        let newest = self.transmissions.newest();
+        let Some(stream) = self.stream(id.ssrc) else { return vec![] };
+        let Some(sent) = stream.find(id.sequence).filter(|sent| is_allowed(sent)) else {
+            return vec![];
+        };
+        let bytes = sent.packet.payload.len() + OVERHEAD;
+        if bytes > budget {
+            return vec![];
+        }
+        let is_again = sent.repeated_at.replace(now).is_some();
+        let copies = if is_again && is_loss_heavy && 2 * bytes <= budget { 2 } else { 1 };
+        (sent.outstanding, sent.outstanding_after) = (copies, newest);
+        let lost = sent.packet.clone();
+        let mut repeat = || {
+            let repeat = stream.rtx.as_mut().map(|rtx| rtx.encapsulate(&lost));
+            repeat.unwrap_or_else(|| lost.clone())
+        };
+        let repeats = (0..copies).map(|_| repeat()).collect();
+        self.budget = budget - copies * bytes;
         repeats
     }
 
@@ -172,6 +241,16 @@ impl Retransmitter {
         Some(rtx.encapsulate(&nearest.packet))
     }
 
+    fn is_loss_heavy(&self) -> bool {
+        self.loss > HEAVY_LOSS
+    }
+
+    /// The bytes that may be sent again for each 100 that are new.
+    fn budget_percent(&self) -> usize {
+        let more = if self.is_loss_heavy() { self.loss * BUDGET_PER_LOSS } else { 0.0 };
+        (BUDGET_PERCENT + (more * 100.0) as usize).min(100)
+    }
+
     fn stream(&mut self, ssrc: u32) -> Option<&mut SentStream> {
         self.streams.iter_mut().find(|stream| stream.ssrc == ssrc)
     }
@@ -185,8 +264,37 @@ impl SentStream {
 }
 
 impl SentPacket {
+    /// A packet that leaves for the first time.
+    const fn new(packet: rtp::Packet, sent_at: Instant) -> Self {
+        Self {
+            packet,
+            sent_at,
+            repeated_at: None,
+            outstanding: 1,
+            outstanding_after: None,
+            has_arrived: false,
+        }
+    }
+
     const fn number(&self) -> u16 {
         self.packet.header.sequence_number
+    }
+
+    /// Follows what is told of one of its transmissions.
+    fn follow(&mut self, number: u64, fate: Fate) {
+        match fate {
+            Fate::Arrived => self.has_arrived = true,
+            Fate::Lost if self.outstanding_after.is_none_or(|after| number > after) => {
+                self.outstanding = self.outstanding.saturating_sub(1);
+            }
+            Fate::Lost => {}
+        }
+    }
+
+    /// Whether all its transmissions are known to be lost, and it is not too old.
+    fn is_lost(&self, now: Instant) -> bool {
+        let age = now.saturating_duration_since(self.sent_at);
+        self.outstanding == 0 && !self.has_arrived && age <= MAX_AGE
     }
 
     fn may_be_repeated(&self, round_trip: Duration, now: Instant) -> bool {
@@ -246,6 +354,27 @@ mod tests {
             self.retransmitter.on_sent(&packet(number, payload), now);
         }
 
+        fn at(&self, ms: u64) -> Instant {
+            self.start + Duration::from_millis(ms)
+        }
+
+        /// Notes that these packets left, under these transport-wide numbers and the following ones.
+        fn number(&mut self, from: u64, packets: &[rtp::Packet]) {
+            for (number, packet) in (from..).zip(packets) {
+                self.retransmitter.on_numbered(packet, number);
+            }
+        }
+
+        /// Reports these transport-wide numbers, or that they were lost.
+        fn report(&mut self, results: &[(u64, bool)], ms: u64) -> Vec<rtp::Packet> {
+            let result = |&(number, is_lost): &(u64, bool)| match is_lost {
+                true => PacketResult::Lost { number },
+                false => PacketResult::Received { number, arrival_us: 0 },
+            };
+            let results: Vec<_> = results.iter().map(result).collect();
+            self.retransmitter.on_feedback(&results, self.at(ms))
+        }
+
         fn ask(&mut self, numbers: &[u16], ms: u64) -> Vec<rtp::Packet> {
             let nacks = nack_pairs_from_sequence_numbers(numbers);
             let nack = TransportLayerNack { sender_ssrc: 1, media_ssrc: 7, nacks };
@@ -299,6 +428,42 @@ mod tests {
             sender.send(number, 1000 - OVERHEAD, 310);
         }
         assert_eq!(sender.ask(&all, 500).len(), first.len(), "it does not grow beyond the burst");
+    }
+
+    #[test]
+    fn what_feedback_shows_lost_is_sent_again_without_a_request_and_so_is_a_lost_repeat() {
+        let mut sender = Fixture::new(Some((9, 105)));
+        (1..=3).for_each(|number| sender.send(number, 100, 0));
+        sender.number(10, &[packet(1, 100), packet(2, 100), packet(3, 100)]);
+        let first = sender.report(&[(10, false), (11, true), (12, false)], 100);
+        let repeated: Vec<_> = first.iter().map(rtx::repeated_number).collect();
+        assert_eq!(repeated, [Some(2)]);
+        assert_eq!(sender.ask(&[2], 110), [], "it is on its way");
+        assert_eq!(sender.report(&[(11, true)], 120), [], "that is known");
+        sender.number(13, &first);
+        assert_eq!(sender.report(&[(13, true)], 200).len(), 1, "again");
+        let third = sender.ask(&[2], 300);
+        sender.number(14, &third);
+        assert_eq!(sender.report(&[(13, true), (14, false)], 400), []);
+        // Nothing is known of a repeat that no message names: it is asked for.
+        assert_eq!(sender.ask(&[2], 500).len(), 1);
+    }
+
+    #[test]
+    fn of_two_repeats_both_must_be_lost_and_what_is_old_is_left() {
+        let mut sender = Fixture::new(Some((9, 105)));
+        sender.retransmitter.set_loss(0.2);
+        sender.send(1, 100, 0);
+        sender.number(10, &[packet(1, 100)]);
+        let first = sender.report(&[(10, true)], 100);
+        sender.number(11, &first);
+        let second = sender.report(&[(11, true)], 200);
+        assert_eq!(second.len(), 2, "much is lost");
+        sender.number(12, &second);
+        assert_eq!(sender.report(&[(12, true)], 300), []);
+        assert_eq!(sender.report(&[(13, true)], 310).len(), 2);
+        sender.number(14, &second);
+        assert_eq!(sender.report(&[(14, true), (15, true)], 1100), []);
     }
 
     #[test]

@@ -56,6 +56,12 @@ impl RtxStream {
     }
 }
 
+/// The sequence number of the packet that a packet of an RTX stream repeats; `None` for padding without
+/// any payload.
+pub(super) fn repeated_number(packet: &rtp::Packet) -> Option<u16> {
+    packet.payload.first_chunk::<SEQUENCE_LENGTH>().copied().map(u16::from_be_bytes)
+}
+
 /// Makes the lost packet of a received packet of an RTX stream. Returns `false`, and changes
 /// nothing, if the packet contains none: senders probe the bandwidth with padding on this stream.
 pub(super) fn restore(packet: &mut rtp::Packet, ssrc: u32, payload_type: u8) -> bool {
@@ -94,6 +100,7 @@ mod tests {
             let rtp::Header { ssrc, payload_type, sequence_number, .. } = packet.header;
             assert_eq!((ssrc, payload_type, sequence_number), (u32::MAX, 105, number));
             assert_eq!(&packet.payload[..], b"\xff\xffframe");
+            assert_eq!(repeated_number(&packet), Some(65_535));
             assert!(restore(&mut packet, 7, 102));
             assert_eq!(packet, lost);
         }

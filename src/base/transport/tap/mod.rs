@@ -150,9 +150,12 @@ impl Tap {
         } else {
             self.keyframe_feedback.handle(packet);
         }
-        if let Some(losses) = self.congestion.on_rtcp(packet, now) {
+        let Some(feedback) = self.congestion.on_rtcp(packet, now) else { return };
+        if let Some(losses) = feedback.audio {
             self.audio.iter().for_each(|(_, redundancy)| redundancy.on_losses(losses, now));
         }
+        let lost = self.retransmitter.on_feedback(&feedback.packets, now);
+        self.push_retransmissions(lost, now);
     }
 
     /// Adapts the redundancy of our audio to the losses in receiver reports, where there is no
@@ -168,7 +171,12 @@ impl Tap {
     /// Sends packets again that the remote peer asks for.
     fn retransmit(&mut self, nack: &TransportLayerNack, now: Instant) {
         let round_trip = self.stats.round_trip().latest();
-        for packet in self.retransmitter.on_nack(nack, round_trip, now) {
+        let requested = self.retransmitter.on_nack(nack, round_trip, now);
+        self.push_retransmissions(requested, now);
+    }
+
+    fn push_retransmissions(&mut self, packets: Vec<rtp::Packet>, now: Instant) {
+        for packet in packets {
             let message = AttributedPacket::new(Packet::Rtp(packet));
             let message = message.with(Attribute::Retransmission);
             let packet = TaggedPacket { now, transport: TransportContext::default(), message };
@@ -200,9 +208,12 @@ impl Tap {
         if is_new_video && !keeps_extensions {
             self.retransmitter.on_sent(packet, now);
         }
-        self.congestion.on_departure(packet, departure);
+        let number = self.congestion.on_departure(packet, departure);
         if is_new_video && keeps_extensions {
             self.retransmitter.on_sent(packet, now);
+        }
+        if let Some(number) = number.filter(|_| departure.kind != PacketKind::Padding) {
+            self.retransmitter.on_numbered(packet, number);
         }
         if departure.kind != PacketKind::Padding {
             let is_again = departure.kind == PacketKind::Retransmission;

@@ -58,7 +58,9 @@ fn what_is_sent_again_on_another_stream_was_lost_and_padding_there_is_no_gain() 
     let rtx = StreamInfo { ssrc_rtx: Some(10), payload_type_rtx: Some(105), ..info(RECEIVED) };
     streams.bind_remote(&rtx);
     let now = Instant::now();
-    [1, 2, 4].map(|sequence| streams.on_rtp_received(&packet(RECEIVED, sequence, 0), now));
+    for sequence in [1, 2, 4] {
+        streams.on_rtp_received(&packet(RECEIVED, sequence, 0), now);
+    }
     // One repairs the loss, the others are padding of a probe.
     (0..5).for_each(|sequence| streams.on_rtp_received(&packet(10, sequence, 0), now));
     let stats = streams.inbound(RECEIVED).unwrap().report();
