@@ -22,9 +22,13 @@ use super::{
     sample_clock::SampleClock,
     source::{Next, POLL_INTERVAL, Source, SourceError},
 };
+#[cfg(target_os = "linux")]
+use crate::devices::{PulseDevice, PulseStream};
 use crate::{
     audio::Resampler,
-    devices::{AudioDeviceError, AudioDirection, DeviceRef, audio_host, find_audio_device},
+    devices::{
+        AudioDeviceError, AudioDirection, AudioStream, DeviceRef, audio_host, find_audio_device,
+    },
     media::{AUDIO_RATE, AudioBlock, BLOCK_SAMPLES, Stop, Worker, now},
     model::MediaTime,
 };
@@ -33,11 +37,17 @@ use crate::{
 /// longer ring would only add delay.
 const RING_CAPACITY_MS: usize = 200;
 
-/// The requested number of callbacks per second: 20 ms each.
+/// The requested number of callbacks per second of a stream of cpal: 20 ms each.
 ///
-/// PulseAudio makes its queue as long as the requested period. At 10 ms it lost audio whenever two
-/// cores were busy, at 20 ms it hardly did.
+/// cpal makes the queue of a sound server as long as the requested period. At 10 ms PulseAudio lost
+/// audio whenever two cores were busy, at 20 ms it hardly did.
 const CALLBACKS_PER_SECOND: u32 = 50;
+
+/// The samples of a callback of our own stream, whose queue is longer: 10 ms. A packet of 20 ms is
+/// then complete with its last block. With callbacks of 20 ms, its first block waited for 10 ms if
+/// the packet began in the middle of a callback.
+#[cfg(target_os = "linux")]
+const PULSE_CALLBACK: u32 = BLOCK_SAMPLES as u32;
 
 /// How long the callback of a running microphone may stay away before the microphone is opened
 /// again. Some audio systems report a lost device in no other way.
@@ -266,15 +276,13 @@ fn run_stream(
     let name = device.description().map_or_else(|_| "default".into(), |it| it.name().to_owned());
     // Errors come from the device's own threads; the first one ends the stream.
     let (error_sender, errors) = mpsc::sync_channel(1);
-    let (stream, mut reader_side) =
-        build_stream(&device, &name, (&error_sender, reader)).map_err(|error| {
-            // ALSA lists a default device even on a machine without one.
-            let is_absent =
-                wanted.is_none() && matches!(error, MicrophoneError::Disconnected { .. });
-            let none = || MicrophoneError::Choice(AudioDeviceError::None { noun: "microphone" });
-            if is_absent { none() } else { error }
-        })?;
-    stream.play().map_err(|error| device_error(&name, &error))?;
+    let (stream, mut reader_side) = open_stream((&host, &device), &name, (&error_sender, reader))
+        .map_err(|error| {
+        // ALSA lists a default device even on a machine without one.
+        let is_absent = wanted.is_none() && matches!(error, MicrophoneError::Disconnected { .. });
+        let none = || MicrophoneError::Choice(AudioDeviceError::None { noun: "microphone" });
+        if is_absent { none() } else { error }
+    })?;
     reader_side.name.clone_from(&name);
     tracing::info!(rate = reader_side.rate, "microphone opened");
     opened.try_send(reader_side).ok();
@@ -289,6 +297,37 @@ fn run_stream(
 
 /// Where errors of a stream go, and the thread that each of its callbacks wakes.
 type Signals<'a> = (&'a mpsc::SyncSender<cpal::Error>, &'a Thread);
+
+/// Starts a stream of the sound server or of cpal.
+fn open_stream(
+    (host, device): (&cpal::Host, &cpal::Device),
+    name: &str,
+    signals: Signals<'_>,
+) -> Result<(AudioStream, OpenedStream), MicrophoneError> {
+    #[cfg(target_os = "linux")]
+    if let Some(device) = PulseDevice::of(host, device, 1, PULSE_CALLBACK) {
+        return start_pulse_stream(&device, signals).map_err(|error| device_error(name, &error));
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = host;
+    let (stream, opened) = build_stream(device, name, signals)?;
+    stream.play().map_err(|error| device_error(name, &error))?;
+    Ok((AudioStream::System(stream), opened))
+}
+
+#[cfg(target_os = "linux")]
+fn start_pulse_stream(
+    device: &PulseDevice,
+    (errors, reader): Signals<'_>,
+) -> Result<(AudioStream, OpenedStream), cpal::Error> {
+    let (mut take, opened) = ring(device.rate, device.channels.into(), reader);
+    let errors = errors.clone();
+    let on_end = Box::new(move |error| {
+        errors.try_send(error).ok();
+    });
+    let stream = PulseStream::record(device, move |samples| take(samples), on_end)?;
+    Ok((AudioStream::Pulse(stream), opened))
+}
 
 /// Builds the stream with callbacks of 20 ms, or of the device's own size if it refuses that.
 fn build_stream(
@@ -374,22 +413,14 @@ fn build_typed<T>(
     signals: Signals<'_>,
 ) -> Result<(Stream, OpenedStream), cpal::Error>
 where
-    T: SizedSample,
+    T: SizedSample + 'static,
     f32: FromSample<T>,
 {
-    let (mut writer, ring) = RingBuffer::new(config.sample_rate as usize * RING_CAPACITY_MS / 1000);
-    let counts = Arc::new(CallbackCounters::default());
-    let (counters, channels) = (Arc::clone(&counts), usize::from(config.channels));
-    let (errors, reader) = (signals.0.clone(), signals.1.clone());
+    let (mut take, opened) = ring::<T>(config.sample_rate, config.channels.into(), signals.1);
+    let errors = signals.0.clone();
     let stream = device.build_input_stream(
         config,
-        move |data: &[T], _: &cpal::InputCallbackInfo| {
-            counters.calls.fetch_add(1, Ordering::Relaxed);
-            let dropped = downmix_into_ring(data, channels, &mut writer);
-            counters.dropped_samples.fetch_add(dropped, Ordering::Relaxed);
-            // One atomic operation, and a system call that never waits if the thread is parked.
-            reader.unpark();
-        },
+        move |data: &[T], _: &cpal::InputCallbackInfo| take(data),
         move |error| {
             if !NON_FATAL_ERRORS.contains(&error.kind()) {
                 errors.try_send(error).ok();
@@ -397,8 +428,29 @@ where
         },
         Some(OPEN_TIMEOUT),
     )?;
-    let rate = config.sample_rate;
-    Ok((stream, OpenedStream { name: String::new(), rate, ring, counters: counts }))
+    Ok((stream, opened))
+}
+
+/// A ring, and the callback that writes to it and wakes `reader`.
+fn ring<T: Copy + 'static>(
+    rate: u32,
+    channels: usize,
+    reader: &Thread,
+) -> (impl FnMut(&[T]) + Send + use<T>, OpenedStream)
+where
+    f32: FromSample<T>,
+{
+    let (mut writer, ring) = RingBuffer::new(rate as usize * RING_CAPACITY_MS / 1000);
+    let counters = Arc::new(CallbackCounters::default());
+    let (counts, reader) = (Arc::clone(&counters), reader.clone());
+    let take = move |data: &[T]| {
+        counts.calls.fetch_add(1, Ordering::Relaxed);
+        let dropped = downmix_into_ring(data, channels, &mut writer);
+        counts.dropped_samples.fetch_add(dropped, Ordering::Relaxed);
+        // One atomic operation, and a system call that never waits if the thread is parked.
+        reader.unpark();
+    };
+    (take, OpenedStream { name: String::new(), rate, ring, counters })
 }
 
 /// Stream errors after which the stream goes on.

@@ -8,7 +8,7 @@ use cpal::traits::{DeviceTrait, HostTrait};
 
 use super::device::{ChoiceError, Device, DeviceRef, choose};
 #[cfg(target_os = "linux")]
-use super::pulse_cookie;
+use super::{pulse_cookie, pulse_stream::PulseStream};
 
 /// Returns the audio host to use: PulseAudio (or PipeWire, which speaks its protocol) if its server
 /// answers within two seconds, else the platform's own.
@@ -50,6 +50,16 @@ fn shared_host() -> Arc<cpal::Host> {
 #[cfg(not(target_os = "linux"))]
 fn shared_host() -> Arc<cpal::Host> {
     Arc::new(cpal::default_host())
+}
+
+/// A stream that plays or records until it is dropped.
+#[expect(missing_debug_implementations, reason = "cpal's streams have none")]
+pub enum AudioStream {
+    /// A stream of cpal.
+    System(cpal::Stream),
+    /// A stream of a PulseAudio server.
+    #[cfg(target_os = "linux")]
+    Pulse(PulseStream),
 }
 
 /// The direction of an audio device.

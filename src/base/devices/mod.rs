@@ -7,8 +7,13 @@ mod audio;
 mod device;
 #[cfg(target_os = "linux")]
 mod pulse_cookie;
+#[cfg(target_os = "linux")]
+mod pulse_stream;
 
 pub use audio::{
-    AudioDeviceError, AudioDirection, audio_host, find_audio_device, list_audio_devices,
+    AudioDeviceError, AudioDirection, AudioStream, audio_host, find_audio_device,
+    list_audio_devices,
 };
 pub use device::{ChoiceError, DEFAULT_SUFFIX, Device, DeviceRef, choose};
+#[cfg(target_os = "linux")]
+pub use pulse_stream::{OnEnd, PulseDevice, PulseStream};

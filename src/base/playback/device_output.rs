@@ -21,8 +21,10 @@ use super::{
     output::{BlockDemand, RETRY_INTERVAL},
     speaker_ring::{Cushion, RingReader, RingWriter, speaker_ring},
 };
+#[cfg(target_os = "linux")]
+use crate::devices::{PulseDevice, PulseStream};
 use crate::{
-    devices::{AudioDirection, DeviceRef, audio_host, find_audio_device},
+    devices::{AudioDirection, AudioStream, DeviceRef, audio_host, find_audio_device},
     media::{AUDIO_RATE, BLOCK_SAMPLES, Stop, Worker, now},
     model::{DeviceState, MediaTime},
 };
@@ -248,17 +250,23 @@ fn open(
     wanted: Option<&DeviceRef>,
     report_error: &SyncSender<cpal::Error>,
     mixer: &Thread,
-) -> Result<(Stream, RingWriter), DeviceError> {
+) -> Result<(AudioStream, RingWriter), DeviceError> {
     let host = audio_host();
     let device = find_audio_device(&host, AudioDirection::Output, wanted)?;
     let (name, is_default) = (device.to_string(), wanted.is_none());
-    let mut first_error = None;
     let to_error = |source| DeviceError::from_open_error(name.clone(), is_default, source);
+    #[cfg(target_os = "linux")]
+    if let Some(device) = PulseDevice::of(&host, &device, PULSE_CHANNELS, CALLBACK_SAMPLES) {
+        let started = start_pulse_stream(&device, report_error.clone(), mixer.clone());
+        tracing::info!(name, is_open = started.is_ok(), "speaker of a sound server");
+        return started.map_err(to_error);
+    }
+    let mut first_error = None;
     for config in open_configs(&device).map_err(to_error)? {
         match start_stream(&device, config, report_error.clone(), mixer.clone()) {
-            Ok(started) => {
+            Ok((stream, writer)) => {
                 tracing::info!(name, ?config, "speaker opened");
-                return Ok(started);
+                return Ok((AudioStream::System(stream), writer));
             }
             Err(error) => {
                 tracing::debug!(name, ?config, %error, "speaker configuration rejected");
@@ -270,6 +278,25 @@ fn open(
         Some(source) => DeviceError::from_open_error(name, is_default, source),
         None => DeviceError::Format { name },
     })
+}
+
+/// The channels that are played on a sound server, which places them as the speakers are.
+#[cfg(target_os = "linux")]
+const PULSE_CHANNELS: u8 = 2;
+
+#[cfg(target_os = "linux")]
+fn start_pulse_stream(
+    device: &PulseDevice,
+    report_error: SyncSender<cpal::Error>,
+    mixer: Thread,
+) -> Result<(AudioStream, RingWriter), cpal::Error> {
+    let (writer, reader) = speaker_ring(device.rate, device.channels.into());
+    let mut reader = reader.waking(mixer);
+    let on_end = Box::new(move |error| {
+        report_error.try_send(error).ok();
+    });
+    let stream = PulseStream::play(device, move |out| reader.fill(out), on_end)?;
+    Ok((AudioStream::Pulse(stream), writer))
 }
 
 /// A configuration to open a device with.
