@@ -445,7 +445,7 @@ impl Task {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Processing;
+    use crate::model::{AudioContent, Processing};
 
     fn commands(line: &str) -> anyhow::Result<Vec<Command>> {
         let args = Args::try_parse_from(line.split_whitespace())?;
@@ -484,16 +484,18 @@ mod tests {
 
     #[test]
     fn sound_is_processed_by_default_only_from_microphones() {
+        let default = VoiceProcessing::default();
         for (options, chosen) in [
-            ("", VoiceProcessing::default()),
+            ("", default),
             (
                 "--echo off --noise on",
                 VoiceProcessing {
                     echo_cancellation: Processing::Off,
                     noise_suppression: Processing::Always,
-                    auto_gain_control: Processing::Microphones,
+                    ..default
                 },
             ),
+            ("--audio music", VoiceProcessing { content: AudioContent::Music, ..default }),
         ] {
             let line = format!("quintet open --five {options}");
             let args = Args::try_parse_from(line.split_whitespace()).unwrap();
@@ -501,7 +503,7 @@ mod tests {
             assert_eq!(common.engine_options().voice_processing, chosen, "{line}");
             let window = format!("quintet {options}");
             let args = Args::try_parse_from(window.split_whitespace()).unwrap();
-            assert_eq!(args.voice.choice().or(VoiceProcessing::default()), chosen);
+            assert_eq!(args.voice.choice().or(default), chosen);
         }
     }
 

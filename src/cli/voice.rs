@@ -1,6 +1,6 @@
 //! The options of what is done to the sound of the microphone.
 
-use crate::model::{Processing, VoiceChoice};
+use crate::model::{AudioContent, Processing, VoiceChoice};
 
 /// What is done to the sound of the microphone.
 #[derive(clap::Args, Clone, Copy, Debug, Default)]
@@ -15,6 +15,17 @@ pub struct VoiceArgs {
     /// Make quiet speech louder.
     #[arg(long, value_name = "SWITCH")]
     gain: Option<Switch>,
+    /// What the sound is. Music is sent as it is, at more than twice the rate where the connection
+    /// carries it; microphones are not processed then, unless --echo, --noise or --gain asks for it.
+    #[arg(long, value_name = "CONTENT")]
+    audio: Option<Content>,
+}
+
+/// What the sound is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+enum Content {
+    Speech,
+    Music,
 }
 
 /// The value of an option that is on or off.
@@ -35,6 +46,10 @@ impl VoiceArgs {
             echo: self.echo.map(processing),
             noise: self.noise.map(processing),
             gain: self.gain.map(processing),
+            content: self.audio.map(|content| match content {
+                Content::Speech => AudioContent::Speech,
+                Content::Music => AudioContent::Music,
+            }),
         }
     }
 }

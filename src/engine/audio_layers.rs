@@ -5,7 +5,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio::{
@@ -15,9 +18,9 @@ use tokio::{
 
 use super::ticks::tick_unless_idle;
 use crate::{
-    bandwidth::{AudioChoice, Estimate},
+    bandwidth::{AudioChoice, AudioUse, Estimate},
     media::{EncodedAudio, Fanout, LayerSwitch, Subscription, now},
-    model::{AudioLayer, Bitrate, MediaTime, PeerId},
+    model::{AudioContent, AudioLayer, Bitrate, MediaTime, PeerId},
 };
 
 /// Opus packets by which a peer connection may lag: half a second, which a jitter buffer no longer
@@ -46,6 +49,8 @@ pub(super) struct AudioListener {
 #[derive(Default)]
 struct Shared {
     listeners: Mutex<BTreeMap<PeerId, Listener>>,
+    /// Whether the sound is music.
+    is_music: AtomicBool,
     /// Notified when there is a first peer.
     has_listeners: Notify,
 }
@@ -90,6 +95,11 @@ impl AudioListeners {
         }
     }
 
+    /// Sets what the sound is, from now on.
+    pub(super) fn set_content(&self, content: AudioContent) {
+        self.shared.is_music.store(content == AudioContent::Music, Ordering::Relaxed);
+    }
+
     /// The layer that a peer gets; `None` if it gets no audio.
     pub(super) fn layer(&self, peer: PeerId) -> Option<AudioLayer> {
         Some(self.shared.lock().get(&peer)?.switch.taken())
@@ -111,9 +121,13 @@ impl Shared {
 
     /// Chooses the layer of each peer at that time.
     fn tick(&self, now: MediaTime) {
+        let is_music = self.is_music.load(Ordering::Relaxed);
+        let content = if is_music { AudioContent::Music } else { AudioContent::Speech };
         for (peer, Listener { connection, choice, switch }) in self.lock().iter_mut() {
-            let layer = choice.update(&connection.estimates.borrow(), connection.has_video, now);
-            switch.set_accepts_dtx((connection.accepts_dtx)());
+            let used = AudioUse { content, has_video: connection.has_video };
+            let layer = choice.update(&connection.estimates.borrow(), used, now);
+            // What is quiet in music is no silence.
+            switch.set_accepts_dtx(!is_music && (connection.accepts_dtx)());
             if layer != switch.wanted() {
                 tracing::debug!(%peer, ?layer, "another layer of audio is wanted");
                 switch.want(layer);
@@ -131,7 +145,7 @@ async fn run(shared: Arc<Shared>) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::atomic::AtomicU64;
 
     use super::*;
     use crate::bandwidth::BandwidthEstimator;
@@ -171,5 +185,10 @@ mod tests {
         assert_eq!(peers[1].0.layer_switch().wanted(), AudioLayer::FullBand);
         assert_eq!(listeners.layer(PeerId(1)), None);
         assert_eq!(listeners.layer(PeerId(2)), Some(AudioLayer::Standard), "nothing is encoded");
+        listeners.set_content(AudioContent::Music);
+        tokio::time::sleep(std::time::Duration::from_secs(6)).await;
+        let switches = [1, 2].map(|peer: usize| peers[peer].0.layer_switch());
+        assert_eq!(switches.each_ref().map(LayerSwitch::wanted), [AudioLayer::Music; 2]);
+        assert_eq!(switches.map(|switch| switch.accepts_dtx()), [false; 2]);
     }
 }

@@ -85,6 +85,8 @@ impl LocalMedia {
         let format = expected_format(&options.camera);
         let mut video = VideoLayers::new(format, options.video_bitrate, start);
         video.set_late_report(late_report(events.clone()));
+        let listeners = AudioListeners::default();
+        listeners.set_content(options.voice_processing.content);
         Self {
             camera_spec: options.camera.clone(),
             microphone_spec: options.microphone.clone(),
@@ -103,7 +105,7 @@ impl LocalMedia {
             recorder: LoopRecorder::default(),
             video,
             audio: Fanout::default(),
-            listeners: AudioListeners::default(),
+            listeners,
             counters,
         }
     }
@@ -138,6 +140,7 @@ impl LocalMedia {
 
     /// Processes the sound of the microphone like this from the next block on.
     pub(super) fn set_voice_processing(&mut self, chosen: VoiceProcessing) {
+        self.listeners.set_content(chosen.content);
         self.voice_processing.send_replace(chosen);
     }
 

@@ -23,8 +23,8 @@ use super::{
 use crate::{
     engine::TrackRef,
     model::{
-        Command, DeviceKind, DeviceState, Processing, Snapshot, SoundCheck, SoundCheckStage,
-        VoiceProcessing,
+        AudioContent, Command, DeviceKind, DeviceState, Processing, Snapshot, SoundCheck,
+        SoundCheckStage, VoiceProcessing,
     },
     wording,
 };
@@ -172,9 +172,16 @@ fn sound_check_button(ui: &mut Ui, device: DeviceKind, view: ViewState<'_>) -> O
 /// Checkboxes for what is done to the sound of the microphone.
 fn voice_switches(ui: &mut Ui, mut chosen: VoiceProcessing) -> Option<Action> {
     let mut has_changed = false;
+    let mut is_music = chosen.content == AudioContent::Music;
+    let tip = "The original sound, at a higher rate and without the changes below";
+    if ui.checkbox(&mut is_music, "Music").on_hover_text(tip).changed() {
+        chosen.content = if is_music { AudioContent::Music } else { AudioContent::Speech };
+        has_changed = true;
+    }
     let mut switch = |text: &str, tip: &str, processing: &mut Processing| {
         let mut is_on = processing.is_on();
-        if ui.checkbox(&mut is_on, text).on_hover_text(tip).changed() {
+        let checkbox = egui::Checkbox::new(&mut is_on, text);
+        if ui.add_enabled(!is_music, checkbox).on_hover_text(tip).changed() {
             *processing = Processing::of_switch(is_on);
             has_changed = true;
         }

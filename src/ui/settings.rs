@@ -9,7 +9,7 @@ use crate::{
     engine::{
         Decode, EngineOptions, HubChoice, SourceSpec, SpeakerSpec, SpeakerSpecError, SpecError,
     },
-    model::{DeviceKind, HubUrl, LinkError, Processing, VoiceProcessing},
+    model::{AudioContent, DeviceKind, HubUrl, LinkError, Processing, VoiceProcessing},
 };
 
 /// The settings as they are written into the file.
@@ -34,6 +34,8 @@ pub(crate) struct Settings {
     pub(crate) noise: bool,
     /// Whether the loudness of the microphone is adapted.
     pub(crate) gain: bool,
+    /// Whether the sound of the microphone is music.
+    pub(crate) music: bool,
     /// The speaker.
     pub(crate) speaker: DeviceChoice,
     /// The size of the window.
@@ -113,6 +115,7 @@ impl Default for Settings {
             echo: true,
             noise: true,
             gain: true,
+            music: false,
             speaker: DeviceChoice::default_device(),
             window: WindowSize::default(),
             panels: Panels::default(),
@@ -231,6 +234,7 @@ impl Settings {
             echo_cancellation: Processing::of_switch(self.echo),
             noise_suppression: Processing::of_switch(self.noise),
             auto_gain_control: Processing::of_switch(self.gain),
+            content: if self.music { AudioContent::Music } else { AudioContent::Speech },
         }
     }
 

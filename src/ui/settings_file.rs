@@ -389,6 +389,7 @@ mod tests {
             },
             panels: Panels { sessions: 333, ..Panels::default() },
             noise: false,
+            music: true,
             keys,
             ..Settings::default()
         };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Estimate;
-use crate::model::{AudioLayer, Bitrate, MediaTime};
+use crate::model::{AudioContent, AudioLayer, Bitrate, MediaTime};
 
 /// Chooses the layer of audio for one peer, from what is estimated of its path. It goes down soon, and
 /// up after a while.
@@ -13,6 +13,16 @@ pub struct AudioChoice {
     /// The other layer that the path asks for, and since when.
     other: Option<(AudioLayer, MediaTime)>,
     lossy_until: Option<MediaTime>,
+}
+
+/// What a path carries audio for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AudioUse {
+    /// What the audio is. Music has no in-band FEC in any case, so losses do not change its layer:
+    /// copies repair them.
+    pub content: AudioContent,
+    /// Whether video is sent beside it.
+    pub has_video: bool,
 }
 
 /// Below this rate each kbit/s of audio is missed in the picture.
@@ -50,8 +60,8 @@ impl AudioChoice {
         self.layer
     }
 
-    /// The layer at that time. `estimate` is of the path; `has_video` says whether video is sent on it.
-    pub fn update(&mut self, estimate: &Estimate, has_video: bool, now: MediaTime) -> AudioLayer {
+    /// The layer at that time. `estimate` is of the path.
+    pub fn update(&mut self, estimate: &Estimate, used: AudioUse, now: MediaTime) -> AudioLayer {
         if estimate.is_testing {
             // The rate is low for a moment only.
             return self.layer;
@@ -59,7 +69,7 @@ impl AudioChoice {
         if estimate.loss >= LOSSY {
             self.lossy_until = Some(now + LOSSY_LASTS);
         }
-        let suited = self.suited(estimate.target, has_video, now);
+        let suited = self.suited(estimate.target, used, now);
         let since = match self.other {
             Some((layer, since)) if layer == suited => since,
             Some(_) | None => now,
@@ -72,17 +82,22 @@ impl AudioChoice {
         self.layer
     }
 
-    fn suited(&self, target: Bitrate, has_video: bool, now: MediaTime) -> AudioLayer {
+    fn suited(&self, target: Bitrate, used: AudioUse, now: MediaTime) -> AudioLayer {
         let narrow = if self.layer == AudioLayer::Low { NOT_NARROW } else { NARROW };
-        let (from, below) = if has_video { AMPLE } else { AMPLE_FOR_AUDIO };
-        let ample = if self.layer == AudioLayer::FullBand { below } else { from };
-        let is_lossy = self.lossy_until.is_some_and(|until| now < until);
+        let (from, below) = if used.has_video { AMPLE } else { AMPLE_FOR_AUDIO };
+        let is_full = matches!(self.layer, AudioLayer::FullBand | AudioLayer::Music);
+        let ample = if is_full { below } else { from };
+        let is_lossy = used.content == AudioContent::Speech
+            && self.lossy_until.is_some_and(|until| now < until);
         if target < narrow {
             AudioLayer::Low
         } else if target < ample || is_lossy {
             AudioLayer::Standard
         } else {
-            AudioLayer::FullBand
+            match used.content {
+                AudioContent::Speech => AudioLayer::FullBand,
+                AudioContent::Music => AudioLayer::Music,
+            }
         }
     }
 }
@@ -96,15 +111,16 @@ mod tests {
     struct Path {
         choice: AudioChoice,
         estimate: Estimate,
-        has_video: bool,
+        used: AudioUse,
         ms: u64,
     }
 
     impl Path {
         fn new(has_video: bool) -> Self {
+            let used = AudioUse { content: AudioContent::Speech, has_video };
             let rate = Bitrate::from_kbps;
             let estimate = BandwidthEstimator::new(rate(500), rate(50)..=rate(30_000)).estimate();
-            Self { choice: AudioChoice::new(&estimate), estimate, has_video, ms: 0 }
+            Self { choice: AudioChoice::new(&estimate), estimate, used, ms: 0 }
         }
 
         fn at(&mut self, kbps: u64, seconds: f64) -> AudioLayer {
@@ -113,7 +129,7 @@ mod tests {
             while self.ms < end {
                 self.ms += 100;
                 let now = MediaTime::from_micros(self.ms * 1000);
-                self.choice.update(&self.estimate, self.has_video, now);
+                self.choice.update(&self.estimate, self.used, now);
             }
             self.choice.layer
         }
@@ -157,5 +173,18 @@ mod tests {
         assert_eq!([path.at(2000, 29.0), path.at(2000, 6.0)], [Standard, FullBand]);
         path.estimate.is_testing = true;
         assert_eq!(path.at(200, 2.0), FullBand);
+    }
+    #[test]
+    fn music_has_a_layer_of_its_own_which_losses_do_not_change() {
+        let mut path = Path::new(true);
+        path.used.content = AudioContent::Music;
+        assert_eq!([path.at(2000, 3.9), path.at(2000, 0.4)], [Standard, AudioLayer::Music]);
+        path.estimate.loss = 0.1;
+        assert_eq!(path.at(2000, 5.0), AudioLayer::Music);
+        assert_eq!(path.at(500, 1.0), Standard);
+        path.estimate.loss = 0.0;
+        path.at(2000, 40.0);
+        path.used.content = AudioContent::Speech;
+        assert_eq!(path.at(2000, 1.0), FullBand);
     }
 }

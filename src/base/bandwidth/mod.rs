@@ -34,7 +34,7 @@ mod video_queue;
 pub use allocation::{
     AUDIO_WIRE_RATE, Allocation, LayerAllocator, ViewerState, video_share, wire_rate,
 };
-pub use audio_choice::AudioChoice;
+pub use audio_choice::{AudioChoice, AudioUse};
 pub use estimate::{Estimate, LimitedBy};
 pub use estimator::BandwidthEstimator;
 pub use governor::{GovernedPeer, Governor, LayerCost, PriorityClass, ProbeToken, Share};

@@ -82,9 +82,9 @@ impl VoiceStage {
     fn stages(&self) -> Stages {
         let chosen = *self.chosen.borrow();
         Stages {
-            echo: chosen.echo_cancellation.applies_to(self.is_microphone),
-            noise: chosen.noise_suppression.applies_to(self.is_microphone),
-            gain: chosen.auto_gain_control.applies_to(self.is_microphone),
+            echo: chosen.applies(chosen.echo_cancellation, self.is_microphone),
+            noise: chosen.applies(chosen.noise_suppression, self.is_microphone),
+            gain: chosen.applies(chosen.auto_gain_control, self.is_microphone),
         }
     }
 }
@@ -94,7 +94,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{media::BLOCK_SAMPLES, model::Processing};
+    use crate::{
+        media::BLOCK_SAMPLES,
+        model::{AudioContent, Processing},
+    };
 
     fn stage(
         source: &str,
@@ -119,12 +122,16 @@ mod tests {
     fn tones_and_files_pass_bit_by_bit_unless_asked_and_microphones_only_if_all_is_off() {
         let always =
             VoiceProcessing { noise_suppression: Processing::Always, ..VoiceProcessing::default() };
+        let music =
+            |chosen: VoiceProcessing| VoiceProcessing { content: AudioContent::Music, ..chosen };
         for (source, chosen, passes) in [
             ("tone", VoiceProcessing::default(), true),
             ("file:a.wav", VoiceProcessing::default(), true),
             ("default", VoiceProcessing::default(), false),
             ("Headset", VoiceProcessing::default(), false),
             ("default", VoiceProcessing::OFF, true),
+            ("default", music(VoiceProcessing::default()), true),
+            ("default", music(always), false),
             ("tone", always, false),
         ] {
             let (mut stage, _switch) = stage(source, chosen);

@@ -16,7 +16,7 @@ use crate::{
 /// begins anew, which takes up to 9 dB from a tone for 20 ms; so that waits for a quiet moment.
 pub(super) struct AudioLayers {
     out: Fanout<EncodedAudio>,
-    layers: [Option<LayerEncoder>; 3],
+    layers: [Option<LayerEncoder>; AudioLayer::ALL.len()],
     packets: u64,
 }
 
@@ -83,7 +83,7 @@ fn expected_loss(mut losses: Vec<u8>) -> u8 {
 impl AudioLayers {
     /// Without encoders, which are started as they are needed.
     pub(super) fn new(out: Fanout<EncodedAudio>) -> Self {
-        Self { out, layers: [const { None }; 3], packets: 0 }
+        Self { out, layers: [const { None }; AudioLayer::ALL.len()], packets: 0 }
     }
 
     /// Encodes the block whose first sample has that number, and publishes the packets that are
@@ -108,7 +108,7 @@ impl AudioLayers {
 
     /// Drops all encoders: after a panic, or a break.
     pub(super) fn restart(&mut self) {
-        self.layers = [const { None }; 3];
+        self.layers = [const { None }; AudioLayer::ALL.len()];
     }
 
     /// Begins the levels anew.

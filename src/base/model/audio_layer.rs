@@ -17,6 +17,8 @@ pub enum AudioLayer {
     Standard,
     /// All that can be heard, without in-band FEC: Opus makes none at this rate.
     FullBand,
+    /// The same at a rate at which music sounds like the original, instead of [`Self::FullBand`].
+    Music,
 }
 
 /// The bytes of a packet on the wire beside its payload: IPv4, UDP, RTP with extensions, and the
@@ -25,7 +27,7 @@ const HEADER_BYTES: u64 = 64;
 
 impl AudioLayer {
     /// All layers, the lowest first.
-    pub const ALL: [Self; 3] = [Self::Low, Self::Standard, Self::FullBand];
+    pub const ALL: [Self; 4] = [Self::Low, Self::Standard, Self::FullBand, Self::Music];
 
     /// The rate of its payloads: RFC 7587, section 3.1.1 recommends 28 to 40 kbit/s for full-band
     /// speech, and 48 to 64 for full-band music.
@@ -34,6 +36,7 @@ impl AudioLayer {
             Self::Low => Bitrate::from_kbps(24),
             Self::Standard => Bitrate::from_kbps(40),
             Self::FullBand => Bitrate::from_kbps(64),
+            Self::Music => Bitrate::from_kbps(96),
         }
     }
 
@@ -41,7 +44,7 @@ impl AudioLayer {
     pub const fn packet_samples(self) -> u64 {
         match self {
             Self::Low => 1920,
-            Self::Standard | Self::FullBand => 960,
+            Self::Standard | Self::FullBand | Self::Music => 960,
         }
     }
 
@@ -60,7 +63,7 @@ impl AudioLayer {
     pub const fn has_fec(self) -> bool {
         match self {
             Self::Low | Self::Standard => true,
-            Self::FullBand => false,
+            Self::FullBand | Self::Music => false,
         }
     }
 
@@ -78,6 +81,6 @@ mod tests {
     #[test]
     fn the_rate_on_the_wire_has_the_headers_of_each_packet() {
         let rates = AudioLayer::ALL.map(|layer| layer.wire_rate().as_bps() / 100);
-        assert_eq!(rates, [368, 656, 896]);
+        assert_eq!(rates, [368, 656, 896, 1216]);
     }
 }

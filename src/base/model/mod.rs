@@ -87,5 +87,7 @@ pub use text::{changes_text_direction, clean_sentence};
 pub use token_bucket::{TimePoint, TokenBucket, TokenRate};
 pub use track::{MAX_MIX_BYTES, MAX_TRACK_ID_BYTES, MAX_TRACKS, MixId, Track, TrackId, TrackList};
 pub use units::{Bitrate, BitrateError, MediaTime, Size};
-pub use voice_processing::{MicrophoneActivity, Processing, VoiceChoice, VoiceProcessing};
+pub use voice_processing::{
+    AudioContent, MicrophoneActivity, Processing, VoiceChoice, VoiceProcessing,
+};
 pub use wanted::{ShownSize, WantedTrack, WantedTracks};

@@ -13,6 +13,20 @@ pub struct VoiceProcessing {
     pub noise_suppression: Processing,
     /// Makes quiet speech louder, and keeps loud speech from distorting.
     pub auto_gain_control: Processing,
+    /// What the sound is.
+    #[serde(default)]
+    pub content: AudioContent,
+}
+
+/// What the sound of a source is (the hints of W3C MediaStreamTrack Content Hints).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AudioContent {
+    /// Somebody who speaks.
+    #[default]
+    Speech,
+    /// Anything that is to sound like the original.
+    Music,
 }
 
 /// Which sources one kind of processing applies to.
@@ -34,7 +48,14 @@ impl VoiceProcessing {
         echo_cancellation: Processing::Off,
         noise_suppression: Processing::Off,
         auto_gain_control: Processing::Off,
+        content: AudioContent::Speech,
     };
+
+    /// Whether a kind of processing applies to a source: of music, no microphone is processed unless
+    /// that is asked for.
+    pub const fn applies(self, kind: Processing, is_microphone: bool) -> bool {
+        kind.applies_to(is_microphone && matches!(self.content, AudioContent::Speech))
+    }
 }
 
 /// What is heard at the microphone, before any mute.
@@ -56,6 +77,8 @@ pub struct VoiceChoice {
     pub noise: Option<Processing>,
     /// Automatic gain control.
     pub gain: Option<Processing>,
+    /// What the sound is.
+    pub content: Option<AudioContent>,
 }
 
 impl VoiceChoice {
@@ -65,6 +88,7 @@ impl VoiceChoice {
             echo_cancellation: self.echo.unwrap_or(otherwise.echo_cancellation),
             noise_suppression: self.noise.unwrap_or(otherwise.noise_suppression),
             auto_gain_control: self.gain.unwrap_or(otherwise.auto_gain_control),
+            content: self.content.unwrap_or(otherwise.content),
         }
     }
 }

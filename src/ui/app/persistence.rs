@@ -2,7 +2,7 @@
 
 use super::App;
 use crate::{
-    model::{Command, VoiceProcessing},
+    model::{AudioContent, Command, VoiceProcessing},
     ui::saved_sessions::{ResumableSessions, SessionSaver},
 };
 
@@ -39,6 +39,9 @@ impl App {
             if chosen != before {
                 *setting = chosen.is_on();
             }
+        }
+        if chosen.content != before.content {
+            settings.music = chosen.content == AudioContent::Music;
         }
         self.save_settings();
         self.unsent.push_back(Command::SetVoiceProcessing(chosen));

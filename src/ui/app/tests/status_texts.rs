@@ -5,8 +5,8 @@ use super::*;
 use crate::{
     devices::Device,
     model::{
-        ActiveSpeaker, DataUse, Enabled, HubEndpoint, HubOwner, PerSource, Processing, SoundCheck,
-        SoundCheckStage, Source, VoiceProcessing,
+        ActiveSpeaker, AudioContent, DataUse, Enabled, HubEndpoint, HubOwner, PerSource,
+        Processing, SoundCheck, SoundCheckStage, Source, VoiceProcessing,
     },
     ui::devices::device_kinds,
 };
@@ -258,6 +258,10 @@ fn the_sound_of_a_microphone_is_processed_as_the_menu_says_and_a_tone_has_no_swi
     let settings = app(&mut window).settings.clone();
     assert_eq!((settings.echo, settings.noise, settings.gain), (false, true, true));
     assert_eq!(settings.engine_options().0.voice_processing, off);
+    let sent = click(&mut window, "Music");
+    let music = VoiceProcessing { content: AudioContent::Music, ..VoiceProcessing::default() };
+    assert_eq!(sent, [Command::SetVoiceProcessing(music)]);
+    assert!(app(&mut window).settings.music);
     click(&mut window, "Test tone");
     assert!(window.query_by_label("Remove echo").is_none());
 }
