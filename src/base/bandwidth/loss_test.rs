@@ -1,6 +1,6 @@
 //! Loss: is it the rate that loses packets, or the path whatever the rate?
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, ops::Range, time::Duration};
 
 use super::history::Outcome;
 use crate::model::MediaTime;
@@ -15,6 +15,9 @@ use crate::model::MediaTime;
 #[derive(Debug, Default)]
 pub(super) struct LossTest {
     bins: VecDeque<Bin>,
+    /// The loss of the last second, and of the whole memory.
+    recent: Share,
+    standing: Share,
     test: Option<Test>,
     /// The rate that a test has proved to lose less; it grows again.
     limit: Option<f64>,
@@ -47,7 +50,7 @@ struct Test {
 }
 
 /// The loss among some packets.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Share {
     loss: f64,
     packets: u32,
@@ -120,13 +123,15 @@ impl LossTest {
     }
 
     /// The part of the packets of the last second that was lost.
-    pub(super) fn loss(&self) -> f64 {
-        self.share(RECENT, Duration::ZERO).loss
+    pub(super) const fn loss(&self) -> f64 {
+        self.recent.loss
     }
 
     /// Follows a report.
     pub(super) fn update(&mut self, outcome: &Outcome, conditions: &LossConditions) {
         self.count(outcome);
+        self.recent = self.share(RECENT, Duration::ZERO);
+        self.standing = self.share(MEMORY, Duration::ZERO);
         let Some(last) = self.last() else { return };
         if let Some(test) = self.test {
             self.judge(test, last, conditions);
@@ -183,11 +188,13 @@ impl LossTest {
         let last = self.bins.back().map_or(0, |bin| bin.start + BIN_US);
         let after = last.saturating_sub(from.as_micros() as u64);
         let before = last.saturating_sub(to.as_micros() as u64);
-        self.share_of(|bin| bin.start >= after && bin.start < before)
+        self.share_of(after..before)
     }
 
-    fn share_of(&self, belongs: impl Fn(&Bin) -> bool) -> Share {
-        let bins = self.bins.iter().filter(|bin| belongs(bin));
+    /// The loss among packets that left within these microseconds.
+    fn share_of(&self, times: Range<u64>) -> Share {
+        let index = |time| self.bins.partition_point(|bin| bin.start < time);
+        let bins = self.bins.range(index(times.start)..index(times.end));
         let sum = bins.fold(Bin::default(), |sum, bin| Bin {
             packets: sum.packets + bin.packets,
             lost: sum.lost + bin.lost,
@@ -202,7 +209,7 @@ impl LossTest {
     }
 
     fn cap_bps(&self) -> f64 {
-        let Share { loss, packets, .. } = self.share(MEMORY, Duration::ZERO);
+        let Share { loss, packets, .. } = self.standing;
         let is_known = loss > CAP_FROM && packets >= 100;
         if is_known { CAP_BPS / (loss - CAP_FROM) } else { f64::INFINITY }
     }
@@ -210,7 +217,7 @@ impl LossTest {
     /// Ends a test once enough packets of the lower rate are known.
     fn judge(&mut self, test: Test, last: MediaTime, conditions: &LossConditions) {
         let effect = (test.started_at + conditions.round_trip / 2).as_micros();
-        let share = self.share_of(|bin| bin.start > effect);
+        let share = self.share_of(effect + 1..u64::MAX);
         let (least, most) = TEST_TIMES;
         let least = least.max(conditions.round_trip + Duration::from_millis(600));
         let elapsed = last.since(test.started_at);
@@ -235,13 +242,12 @@ impl LossTest {
     }
 
     fn planned(&self, acknowledged: f64, last: MediaTime, round_trip: Duration) -> Option<Test> {
-        let recent = self.share(RECENT, Duration::ZERO);
-        if recent.packets < 20 {
+        let (recent, standing) = (self.recent, self.standing);
+        if recent.packets < 20 || standing.loss == 0.0 {
             return None;
         }
         let before = self.share(MEMORY, RECENT);
         let known_loss = if before.packets >= 50 { before.loss } else { 0.0 };
-        let standing = self.share(MEMORY, Duration::ZERO);
         let chance = DEVIATIONS * deviation(known_loss, recent.packets, before.burst);
         let has_risen = recent.loss > known_loss + RISE.max(chance)
             && self.is_past(round_trip + Duration::from_secs(1), last);
