@@ -12,7 +12,7 @@ use super::{
     hostile_runtime::SocketBehaviour,
 };
 use crate::rig::{
-    process::{Exit, Hub, Program, at, list, take_turn},
+    process::{Exit, Hub, Program, at, list, share_turn},
     resource_usage::ResourceUsage,
 };
 
@@ -182,7 +182,7 @@ impl Calls {
 
 #[test]
 fn no_guest_reduces_the_frame_rate_of_others_or_floods_third_parties() {
-    let _turn = take_turn();
+    let _turn = share_turn();
     // The attacks of one kind mostly wait, so both kinds run at the same time.
     thread::scope(|scope| {
         for (kind, paired) in KINDS {

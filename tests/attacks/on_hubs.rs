@@ -27,7 +27,7 @@ use super::{
     hostile_viewer::own_address,
 };
 use crate::rig::{
-    process::{Hub, run_async, take_turn},
+    process::{Hub, run_async, share_turn},
     raw_client::RawClient,
     resource_usage::ResourceUsage,
 };
@@ -72,7 +72,7 @@ fn a_siege_of_the_hub_in_an_openers_process_removes_no_participant() {
 }
 
 fn attack_hub(start: fn() -> Broadcast) {
-    let _turn = take_turn();
+    let _turn = share_turn();
     let mut broadcasts = Broadcasts { attacked: start(), control: start() };
     let runtime = low_priority_runtime();
     broadcasts.compare("No attack");
