@@ -110,6 +110,8 @@ async fn opened(
                 | Event::ActiveSpeaker { .. }
                 | Event::SpeakingWhileMuted
                 | Event::EncoderLate
+                | Event::UploadFull
+                | Event::UploadOk
                 | Event::MessageReceived { .. }
                 | Event::MessageSent { .. }
                 | Event::Undelivered { .. },

@@ -113,6 +113,8 @@ impl EventPrinter {
             | Event::ActiveSpeaker { .. }
             | Event::SpeakingWhileMuted
             | Event::EncoderLate
+            | Event::UploadFull
+            | Event::UploadOk
             | Event::MessageReceived { .. }
             | Event::MessageSent { .. }
             | Event::Undelivered { .. }
@@ -203,6 +205,8 @@ impl EventPrinter {
                 format!("note        {}", wording::SPEAKING_WHILE_MUTED)
             }
             Event::EncoderLate => format!("note        {}", wording::ENCODER_LATE),
+            Event::UploadFull => format!("note        {}", wording::UPLOAD_FULL),
+            Event::UploadOk => format!("note        {}", wording::UPLOAD_OK),
             Event::Failed(failure) => format!("error       {}", failure_message(failure)),
             Event::Ended { session, reason } => {
                 format!(
@@ -363,6 +367,8 @@ fn as_json(event: &Event) -> Value {
         Event::EncoderLate => {
             json!({"event": "encoder-late", "message": wording::ENCODER_LATE})
         }
+        Event::UploadFull => json!({"event": "upload-full", "message": wording::UPLOAD_FULL}),
+        Event::UploadOk => json!({"event": "upload-ok", "message": wording::UPLOAD_OK}),
         Event::Failed(failure) => {
             let mut value = json!({
                 "event": "error", "code": failure.code().name(), "message": failure_message(failure),

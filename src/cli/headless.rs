@@ -336,6 +336,8 @@ impl HeadlessRun {
             | Event::ActiveSpeaker { .. }
             | Event::SpeakingWhileMuted
             | Event::EncoderLate
+            | Event::UploadFull
+            | Event::UploadOk
             | Event::MessageReceived { .. }
             | Event::MessageSent { .. }
             | Event::Undelivered { .. } => {}

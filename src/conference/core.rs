@@ -1,6 +1,7 @@
 //! The interface of the core: inputs, effects, deadlines and snapshots.
 
 mod departure;
+mod limits;
 mod priority;
 mod settle;
 
@@ -27,6 +28,9 @@ use crate::model::{
 };
 
 use departure::PendingDeparture;
+use limits::SendingLimits;
+pub use priority::SessionPriority;
+use priority::SpokenSessions;
 use settle::SettleContext;
 
 /// All decisions of one process: its sessions, hubs and peer connections.
@@ -46,7 +50,8 @@ pub struct Conference {
     working: PerSource<bool>,
     devices: PerDevice<DeviceState>,
     microphone: Microphone,
-    is_encoder_late: bool,
+    limits: SendingLimits,
+    spoken: SpokenSessions,
     sound_checks: SoundChecks,
     departure: Option<PendingDeparture>,
     /// The switches and sources for which the sessions were last settled. If they change, all are
@@ -69,7 +74,8 @@ impl Default for Conference {
             working: PerSource::ALL,
             devices: PerDevice::default(),
             microphone: Microphone::default(),
-            is_encoder_late: false,
+            limits: SendingLimits::default(),
+            spoken: SpokenSessions::default(),
             sound_checks: SoundChecks::default(),
             departure: None,
             settled_for: None,
@@ -98,10 +104,10 @@ impl Conference {
                 self.microphone.set_activity(activity, &mut self.effects);
             }
             Input::EncoderLate(is_late) => {
-                if is_late && !self.is_encoder_late {
-                    self.effects.announce(Event::EncoderLate);
-                }
-                self.is_encoder_late = is_late;
+                self.limits.set_encoder_late(is_late, &mut self.effects);
+            }
+            Input::UploadFull(is_full) => {
+                self.limits.set_upload_full(is_full, &mut self.effects);
             }
             Input::SoundCheck(stage) => self.sound_checks.set_stage(stage),
             Input::SourcesAvailable(available) => self.available = available,
@@ -356,12 +362,6 @@ impl Conference {
         let Some(owner) = self.effects.owner_of(peer).cloned() else { return };
         if let (Some(session), _) = self.session_and_context(&owner.session) {
             session.set_shown(&owner.participant, sizes);
-        }
-    }
-
-    fn set_active_speaker(&mut self, id: &SessionId, speaker: Option<ActiveSpeaker>) {
-        if let (Some(session), cx) = self.session_and_context(id) {
-            session.set_active_speaker(speaker, cx.effects);
         }
     }
 

@@ -25,6 +25,8 @@ pub enum Input {
     MicrophoneActivity(MicrophoneActivity),
     /// Whether encoders of video are late, so that a smaller layer is the largest one.
     EncoderLate(bool),
+    /// Whether the upload of this machine is full, so that those who share it get less video.
+    UploadFull(bool),
     /// What the check of the user's own sound does now; `None` at its end.
     SoundCheck(Option<SoundCheckStage>),
     /// Which sources exist. Replaces the previous report; until the first report, all exist.

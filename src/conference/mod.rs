@@ -33,7 +33,7 @@ mod sound_check;
 mod tests;
 mod trace;
 
-pub use self::core::Conference;
+pub use self::core::{Conference, SessionPriority};
 pub use deadline::{Deadline, Timer, TimerName};
 pub use effects::{Effect, Playback};
 pub use hub_news::{HubNews, MemberNews, SessionNews};

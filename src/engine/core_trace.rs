@@ -9,9 +9,9 @@ use std::{
 use tokio::{sync::oneshot, time::timeout};
 use tracing::{Level, Span};
 
-use super::uplink::priority_class;
+use super::uplink::class_and_precedence;
 use crate::{
-    bandwidth::PriorityClass,
+    bandwidth::{Precedence, PriorityClass},
     conference::{Conference, Deadline, Effect, HubRef, Input, TraceFormat, TraceHeader},
     files::{FileError, PrivateRecording},
     media,
@@ -190,10 +190,9 @@ impl TracedCore {
     }
 
     /// Whose turn a session is when the uplink is divided.
-    pub(super) fn priority_class(&self, session: &SessionId) -> PriorityClass {
-        self.core
-            .priority_of_session(session)
-            .map_or(PriorityClass::OneWay, |(kind, is_raised)| priority_class(kind, is_raised))
+    pub(super) fn priority(&self, session: &SessionId) -> (PriorityClass, Precedence) {
+        let priority = self.core.priority_of_session(session);
+        priority.map_or((PriorityClass::OneWay, Precedence::Usual), class_and_precedence)
     }
 
     /// Like [`Conference::hub_of_peer`].

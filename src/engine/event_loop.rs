@@ -175,7 +175,7 @@ impl Engine {
             hubs: BTreeMap::new(),
             hub_tasks_started: 0,
             peers: BTreeMap::new(),
-            uplink: Uplink::default(),
+            uplink: uplink(engine_events.clone()),
             paths: KnownPaths::default(),
             check_budgets: CheckBudgets::new(),
             local_media: LocalMedia::new(
@@ -420,9 +420,9 @@ impl Engine {
                 self.remote_media.set_speaker_demand(speaker);
             }
             Effect::SetPriority { session } => {
-                let class = self.core.priority_class(&session);
+                let priority = self.core.priority(&session);
                 let peers = self.peers.values().filter(|active| active.session == session);
-                peers.for_each(|active| active.uplink.set_class(class));
+                peers.for_each(|active| active.uplink.set_priority(priority));
             }
             Effect::SetVoiceProcessing(chosen) => self.local_media.set_voice_processing(chosen),
             Effect::StartSoundCheck(check) => {
@@ -468,7 +468,7 @@ impl Engine {
         self.remote_media.register_peer(peer);
         let (span, sinks) = (self.core.peer_span(peer), self.event_sinks.clone());
         let connection = span.in_scope(|| Connection::open(config, sinks));
-        let uplink = self.uplink.add(peer, &connection, self.core.priority_class(&session));
+        let uplink = self.uplink.add(peer, &connection, self.core.priority(&session));
         let (layers, shown_there) = (PerSource::default(), PerSource::default());
         let participant = self.core.session_of_peer(peer);
         let active =
@@ -517,6 +517,16 @@ impl Engine {
         }
         stats.reply(reply);
     }
+}
+
+/// The uplink of this machine, which tells the core when it is full. A change that does not fit into
+/// the engine's queue is lost, as the next one corrects it.
+fn uplink(events: mpsc::Sender<EngineEvent>) -> Uplink {
+    let uplink = Uplink::default();
+    uplink.set_full_report(Box::new(move |is_full| {
+        let _ = events.try_send(EngineEvent::Core(Input::UploadFull(is_full)));
+    }));
+    uplink
 }
 
 /// The span of a remote track, inside that of its peer connection.

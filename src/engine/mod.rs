@@ -31,7 +31,7 @@ pub use event_loop::Engine;
 pub use handle::{Closer, Handle};
 pub use options::{Decode, EngineOptions, HubChoice, OwnHubOptions};
 pub use session_ids::fresh_session_id;
-pub use uplink::{Uplink, UplinkMember, UplinkNeeds, priority_class};
+pub use uplink::{Uplink, UplinkMember, UplinkNeeds, class_and_precedence};
 
 pub use crate::{
     capture::{SourceSpec, SpecError},

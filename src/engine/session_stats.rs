@@ -114,6 +114,8 @@ impl StatsCollector {
             | Event::ActiveSpeaker { .. }
             | Event::SpeakingWhileMuted
             | Event::EncoderLate
+            | Event::UploadFull
+            | Event::UploadOk
             | Event::MessageReceived { .. }
             | Event::MessageSent { .. }
             | Event::Undelivered { .. }

@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -17,10 +18,12 @@ use tokio::{
 use super::ticks::tick_unless_idle;
 use crate::{
     bandwidth::{
-        AUDIO_WIRE_RATE, Estimate, GovernedPeer, Governor, LayerCost, PriorityClass, Share,
+        AUDIO_WIRE_RATE, Estimate, GovernedPeer, Governor, LayerCost, Precedence, PriorityClass,
+        Share,
     },
+    conference::SessionPriority,
     media::now,
-    model::{Bitrate, MediaTime, PeerId, SessionKind, Topology},
+    model::{Bitrate, MediaTime, PeerId, Topology},
     transport::{Connection, ProbeTurns, RateControl},
 };
 
@@ -45,6 +48,9 @@ pub struct UplinkNeeds {
     pub desired: Bitrate,
 }
 
+/// Told when the uplink becomes full, and when it is not any more. It must not block.
+pub(super) type FullReport = Box<dyn Fn(bool) + Send>;
+
 /// A connection that uses the uplink, until this is dropped.
 #[derive(Debug)]
 pub struct UplinkMember {
@@ -52,17 +58,20 @@ pub struct UplinkMember {
     peer: PeerId,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Shared {
     state: Mutex<State>,
     /// Notified when there is a first connection.
     has_peers: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     governor: Governor<PeerId>,
     peers: BTreeMap<PeerId, UplinkPeer>,
+    /// Whether it was full at the last look.
+    was_full: bool,
+    report_full: Option<FullReport>,
 }
 
 #[derive(Debug)]
@@ -78,17 +87,32 @@ impl UplinkNeeds {
         Self { audio: AUDIO_WIRE_RATE, layers: [None; 3], desired: AUDIO_WIRE_RATE };
 }
 
-/// Whose turn it is in a session of that kind. A person may have raised it by one class.
-pub fn priority_class(kind: SessionKind, is_raised: bool) -> PriorityClass {
-    let class = match kind.topology {
+/// Whose turn it is in a session. A person may have raised it by one class, or within the highest
+/// one.
+pub fn class_and_precedence(session: SessionPriority) -> (PriorityClass, Precedence) {
+    let SessionPriority { kind, is_raised, is_spoken_in } = session;
+    let usual = match kind.topology {
         Topology::OneToOne | Topology::ManyToMany => PriorityClass::Conference,
         Topology::OneToMany => PriorityClass::Star,
         Topology::OneWay => PriorityClass::OneWay,
     };
-    if is_raised { class.lifted() } else { class }
+    let class = if is_raised { usual.lifted() } else { usual };
+    let precedence = if is_raised && class == usual {
+        Precedence::Raised
+    } else if is_spoken_in {
+        Precedence::Speaking
+    } else {
+        Precedence::Usual
+    };
+    (class, precedence)
 }
 
 impl Uplink {
+    /// Sets what is told when the uplink becomes full, and when it is not any more.
+    pub(super) fn set_full_report(&self, report: FullReport) {
+        self.shared.lock().report_full = Some(report);
+    }
+
     /// Adds a connection, which sends audio until [`UplinkMember::needs`] tells more. The first call
     /// starts the task.
     ///
@@ -98,14 +122,13 @@ impl Uplink {
         &mut self,
         peer: PeerId,
         connection: &Connection,
-        class: PriorityClass,
+        (class, precedence): (PriorityClass, Precedence),
     ) -> UplinkMember {
         self.task.get_or_insert_with(|| tokio::spawn(run(Arc::clone(&self.shared))).abort_handle());
         let control = connection.rate_control();
         control.set_probe_turns(&self.turns);
         let UplinkNeeds { audio, layers, desired } = UplinkNeeds::AUDIO;
-        let setup =
-            GovernedPeer { class, is_in_focus: false, audio, layers, screen: None, desired };
+        let setup = GovernedPeer { class, precedence, audio, layers, screen: None, desired };
         let added = UplinkPeer { setup, estimates: connection.estimates(), control };
         let mut state = self.shared.lock();
         state.governor.set_peer(peer, setup);
@@ -127,10 +150,18 @@ impl Uplink {
     }
 }
 
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
 impl UplinkMember {
-    /// Changes its class.
-    pub fn set_class(&self, class: PriorityClass) {
-        self.shared.lock().change(self.peer, |setup| setup.class = class);
+    /// Changes whose turn it is.
+    pub fn set_priority(&self, (class, precedence): (PriorityClass, Precedence)) {
+        self.shared.lock().change(self.peer, |setup| {
+            (setup.class, setup.precedence) = (class, precedence);
+        });
     }
 
     /// Returns a function that tells what it would send.
@@ -149,6 +180,10 @@ impl Drop for UplinkMember {
         let mut state = self.shared.lock();
         state.peers.remove(&self.peer);
         state.governor.remove(self.peer);
+        // The task sleeps while there is no peer.
+        if state.peers.is_empty() {
+            state.follow_fullness(false);
+        }
     }
 }
 
@@ -183,6 +218,16 @@ impl State {
         }
     }
 
+    /// Tells a change of whether the uplink is full.
+    fn follow_fullness(&mut self, is_full: bool) {
+        if std::mem::replace(&mut self.was_full, is_full) != is_full {
+            tracing::info!(is_full, "the upload");
+            if let Some(report) = &self.report_full {
+                report(is_full);
+            }
+        }
+    }
+
     fn tick(&mut self, now: MediaTime) {
         for (peer, UplinkPeer { estimates, .. }) in &mut self.peers {
             // Who reports no arrivals shows no queue, and follows no share.
@@ -201,24 +246,33 @@ impl State {
         for (peer, UplinkPeer { control, .. }) in &self.peers {
             control.set_may_probe(self.governor.may_probe(*peer));
         }
+        self.follow_fullness(self.governor.is_full());
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::SessionKind;
 
     #[test]
     fn conferences_come_before_stars_and_broadcasts_and_a_person_may_raise_one() {
-        let class = |topology, is_raised| {
+        let turn = |topology, is_raised, is_spoken_in| {
             let kind = SessionKind { topology, ..SessionKind::FIVE[0] };
-            priority_class(kind, is_raised)
+            class_and_precedence(SessionPriority { kind, is_raised, is_spoken_in })
         };
+        let class = |topology, is_raised| turn(topology, is_raised, false).0;
         assert_eq!(class(Topology::OneToOne, false), PriorityClass::Conference);
         assert_eq!(class(Topology::ManyToMany, true), PriorityClass::Conference);
         assert_eq!(class(Topology::OneToMany, false), PriorityClass::Star);
         assert_eq!(class(Topology::OneToMany, true), PriorityClass::Conference);
         assert_eq!(class(Topology::OneWay, false), PriorityClass::OneWay);
         assert_eq!(class(Topology::OneWay, true), PriorityClass::Star);
+        let precedence =
+            |topology, is_raised, is_spoken_in| turn(topology, is_raised, is_spoken_in).1;
+        assert_eq!(precedence(Topology::ManyToMany, true, true), Precedence::Raised);
+        assert_eq!(precedence(Topology::OneToMany, true, false), Precedence::Usual);
+        assert_eq!(precedence(Topology::OneToMany, true, true), Precedence::Speaking);
+        assert_eq!(precedence(Topology::OneWay, false, false), Precedence::Usual);
     }
 }

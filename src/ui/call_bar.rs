@@ -12,7 +12,7 @@ use super::{
     icons::{Icon, IconState, icon_button, icon_switch},
     labels,
     media_feeds::MediaFeeds,
-    radio_item::radio_item,
+    radio_item::{action_item, radio_item},
     sessions::{badge, split_row},
     switches::{SwitchStyle, switch_of},
     theme::{CORNER, GRID, ICON_BUTTON, Palette, SMALL},
@@ -165,8 +165,8 @@ fn sound_check_button(ui: &mut Ui, device: DeviceKind, view: ViewState<'_>) -> O
         None => text,
     };
     let is_idle = view.snapshot.sound_check.is_none();
-    let button = ui.add_enabled(is_idle, egui::Button::new(text)).on_hover_text(tip);
-    button.clicked().then(|| Command::StartSoundCheck(check).into())
+    let item = ui.add_enabled_ui(is_idle, |ui| action_item(ui, text)).inner.on_hover_text(tip);
+    item.clicked().then(|| Command::StartSoundCheck(check).into())
 }
 
 /// Checkboxes for what is done to the sound of the microphone.
@@ -249,6 +249,9 @@ fn live_view(
             DeviceKind::MICROPHONE => "Your level".to_owned(),
             DeviceKind::CAMERA if view.snapshot.is_encoder_late => {
                 labels::sentence(wording::ENCODER_LATE)
+            }
+            DeviceKind::CAMERA if view.snapshot.is_upload_full => {
+                labels::sentence(wording::UPLOAD_FULL)
             }
             DeviceKind::CAMERA => "What your camera sees".to_owned(),
             DeviceKind::Speaker => "In use".to_owned(),

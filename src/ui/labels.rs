@@ -100,6 +100,7 @@ pub(crate) fn poor_quality(name: &str, quality: CallQuality) -> String {
         QualityCause::Path => "the connection between you is poor".to_owned(),
         QualityCause::Theirs => format!("the connection of {name} is poor"),
         QualityCause::Own => "your connection is poor".to_owned(),
+        QualityCause::Upload => "your upload is full".to_owned(),
         QualityCause::Computer => "this computer is busy".to_owned(),
     };
     format!("{what}: {whose}.")

@@ -151,12 +151,15 @@ impl Notices {
             Event::EncoderLate => {
                 self.toast(labels::sentence(wording::ENCODER_LATE), None, now);
             }
+            Event::UploadFull => self.toast(labels::sentence(wording::UPLOAD_FULL), None, now),
             // The session cards show the state of their hub. Only its return is news.
             Event::HubRestored { .. } => self.toast("The hub is back".to_owned(), None, now),
             Event::HubLost { .. }
             | Event::Listening { .. }
             | Event::Opened { .. }
             | Event::Waiting { .. }
+            // The menu of the camera no longer says that it is full.
+            | Event::UploadOk
             // Tiles and lists show these.
             | Event::ActiveSpeaker { .. }
             | Event::Renamed { .. }
@@ -392,6 +395,8 @@ fn is_about_departing_session(event: &Event, snapshot: &Snapshot) -> bool {
         | Event::ActiveSpeaker { .. }
         | Event::SpeakingWhileMuted
         | Event::EncoderLate
+        | Event::UploadFull
+        | Event::UploadOk
         | Event::Undelivered { .. } => false,
     }
 }

@@ -1,4 +1,4 @@
-//! The menu of a session: how much data it may use.
+//! The menu of a session: how much data it may use, and whether it comes first.
 
 use eframe::egui::{Key, Popup, PopupCloseBehavior, Ui};
 
@@ -33,11 +33,23 @@ pub(crate) fn ui(ui: &mut Ui, session: &SessionStatus, session_name: &str) -> Op
                 action = Some(Command::SetDataUse { session, data_use }.into());
             }
         }
-        action
+        ui.separator();
+        action.or(send_first_checkbox(ui, session))
     })?;
     if ui.input(|input| input.key_pressed(Key::Escape)) {
         // Escape closes the menu. The focus returns to its button.
         button.request_focus();
     }
     shown.inner
+}
+
+/// A checkbox that raises the session while the upload is full.
+fn send_first_checkbox(ui: &mut Ui, session: &SessionStatus) -> Option<Action> {
+    let mut raised = session.is_raised;
+    let switch = ui.checkbox(&mut raised, "Send first");
+    let switch = switch.on_hover_text(
+        "While your upload is full, this session gets video before others that would come first",
+    );
+    let session = session.session.clone();
+    switch.changed().then(|| Command::SetPriority { session, raised }.into())
 }

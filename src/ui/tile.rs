@@ -137,7 +137,7 @@ impl Tile<'_> {
     fn draw_figures(&self, ui: &mut Ui, rect: Rect) {
         // The pin is in the corner.
         let top = if self.pinned == Some(true) { 34.0 } else { 6.0 };
-        let room = Rect::from_min_max(rect.min + Vec2::new(6.0, top), rect.max);
+        let room = Rect::from_min_max(rect.min + Vec2::new(6.0, top), rect.max - Vec2::splat(6.0));
         let clip = rect.intersect(ui.clip_rect());
         let builder = UiBuilder::new().id_salt((self.track, "figures")).max_rect(room);
         let mut figures = ui.new_child(builder.layout(Layout::top_down(Align::Min)));
@@ -147,7 +147,7 @@ impl Tile<'_> {
             ui.spacing_mut().item_spacing.y = 1.0;
             for line in self.figures {
                 let text = RichText::new(line).font(SMALL).color(OVERLAY_TEXT);
-                ui.add(Label::new(text).selectable(false).extend());
+                ui.add(Label::new(text).selectable(false).wrap());
             }
         });
     }

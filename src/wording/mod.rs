@@ -19,6 +19,12 @@ pub const SPEAKING_WHILE_MUTED: &str = "you are muted; nobody hears you";
 /// Encoders were late, and a layer was given up.
 pub const ENCODER_LATE: &str = "this computer is busy; your video is sent smaller for now";
 
+/// The peers that share the upload get less video than they could show.
+pub const UPLOAD_FULL: &str = "your upload is full; others see you smaller for now";
+
+/// They get what they want again.
+pub const UPLOAD_OK: &str = "your upload has room again";
+
 /// The sentence for a failure.
 pub fn failure(failure: &Failure) -> String {
     let session = failure.session.as_ref().map_or("", SessionId::as_str);

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quintet::{
-    bandwidth::{AUDIO_WIRE_RATE, LayerAllocator, PriorityClass, ViewerState, video_share},
+    bandwidth::{
+        AUDIO_WIRE_RATE, LayerAllocator, Precedence, PriorityClass, ViewerState, video_share,
+    },
     engine::{Uplink, UplinkMember, UplinkNeeds},
     media::{self, EncodedAudio, EncodedVideo, Fanout, IncomingTrack},
     model::{Bitrate, Direction, Layer, MediaTime, PeerId, Size},
@@ -90,7 +92,7 @@ impl Machine {
         let (_, unused) = mpsc::channel(1);
         self.tasks.spawn(read_all(std::mem::replace(&mut pair.b.tracks, unused)));
         pair.a.connection.send_audio(Some(self.audio.subscribe(25)));
-        let member = self.uplink.add(id, &pair.a.connection, class);
+        let member = self.uplink.add(id, &pair.a.connection, (class, Precedence::Usual));
         self.peers.push(Peer { id, pair, member });
     }
 

@@ -94,6 +94,8 @@ impl World {
             | Event::ActiveSpeaker { .. }
             | Event::SpeakingWhileMuted
             | Event::EncoderLate
+            | Event::UploadFull
+            | Event::UploadOk
             | Event::Renamed { .. }
             | Event::Access { .. }
             | Event::FirstFrame { .. } => Ok(()),

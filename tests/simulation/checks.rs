@@ -110,6 +110,7 @@ pub(crate) fn may_close(cause: Option<&Input>) -> bool {
             | Input::Device(..)
             | Input::MicrophoneActivity(_)
             | Input::EncoderLate(_)
+            | Input::UploadFull(_)
             | Input::SourcesAvailable(_)
             | Input::Preview(_)
             | Input::ActiveSpeaker(..)

@@ -154,6 +154,7 @@ impl Shim {
             | Input::Device(..)
             | Input::MicrophoneActivity(_)
             | Input::EncoderLate(_)
+            | Input::UploadFull(_)
             | Input::SourcesAvailable(_)
             | Input::Preview(_)
             | Input::ActiveSpeaker(..)

@@ -447,6 +447,8 @@ impl World {
             | Event::ActiveSpeaker { .. }
             | Event::SpeakingWhileMuted
             | Event::EncoderLate
+            | Event::UploadFull
+            | Event::UploadOk
             | Event::MessageReceived { .. }
             | Event::MessageSent { .. }
             | Event::Undelivered { .. } => {}

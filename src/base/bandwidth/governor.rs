@@ -1,5 +1,6 @@
 //! The governor: one rate control for all peers behind the same way out of this machine.
 
+mod fullness;
 mod likeness;
 mod shares;
 mod token;
@@ -8,15 +9,16 @@ mod uplink;
 use std::{collections::BTreeMap, time::Duration};
 
 use self::{
+    fullness::Fullness,
     shares::Rank,
     uplink::{Signs, UplinkGroup},
 };
 pub use self::{
-    shares::{GovernedPeer, LayerCost, PriorityClass, Share},
+    shares::{GovernedPeer, LayerCost, Precedence, PriorityClass, Share},
     token::ProbeToken,
 };
 use super::{Estimate, LimitedBy};
-use crate::model::{Bitrate, MediaTime};
+use crate::model::{Bitrate, Layer, MediaTime};
 
 /// Couples the estimators of peers that share this machine's uplink (RFC 8699, section 5.3, the
 /// active form). `K` names a peer.
@@ -41,6 +43,7 @@ pub struct Governor<K> {
     grown_at: Option<MediaTime>,
     /// Since when the members have wanted clearly less than the sum.
     spare_since: Option<MediaTime>,
+    fullness: Fullness,
 }
 
 #[derive(Debug)]
@@ -75,6 +78,12 @@ impl Peer {
             Some(ceiling) if is_kept_low && (was_held || !is_held) => ceiling,
             Some(_) | None => estimate.target,
         }
+    }
+
+    /// Whether its share has no room for the largest video that it wants, with all of its frames.
+    fn lacks_video(&self) -> bool {
+        let wanted = Layer::ALL.into_iter().rfind(|one| self.setup.layers[*one as usize].is_some());
+        self.share.is_some_and(|share| share.video != wanted.map(|layer| (layer, true)))
     }
 
     /// Whether the estimator has gone on from its share by more than a little.
@@ -120,6 +129,7 @@ impl<K: Ord + Copy> Default for Governor<K> {
             arrivals: 0,
             grown_at: None,
             spare_since: None,
+            fullness: Fullness::default(),
         }
     }
 }
@@ -130,7 +140,7 @@ impl<K: Ord + Copy> Governor<K> {
         let arrivals = &mut self.arrivals;
         let peer = self.peers.entry(key).or_insert_with(|| {
             *arrivals += 1;
-            let rank = Rank { is_behind: true, arrival: *arrivals };
+            let rank = Rank { precedence: setup.precedence, arrival: *arrivals };
             Peer {
                 setup,
                 rank,
@@ -143,7 +153,7 @@ impl<K: Ord + Copy> Governor<K> {
                 acknowledged: 0.0,
             }
         });
-        peer.rank.is_behind = !setup.is_in_focus;
+        peer.rank.precedence = setup.precedence;
         peer.setup = setup;
     }
 
@@ -191,7 +201,14 @@ impl<K: Ord + Copy> Governor<K> {
         let mut changed = self.follow_membership();
         self.grow(now);
         changed.extend(self.distribute());
+        self.fullness.update(self.peers.values().any(Peer::lacks_video), now);
         changed
+    }
+
+    /// Whether the uplink has kept members from the video that they want for some seconds. It stays
+    /// so until all have had it for ten.
+    pub const fn is_full(&self) -> bool {
+        self.fullness.is_full()
     }
 
     /// The share of a peer; `None` while it has a bottleneck of its own.

@@ -37,7 +37,9 @@ pub use allocation::{
 pub use audio_choice::{AudioChoice, AudioUse};
 pub use estimate::{Estimate, LimitedBy};
 pub use estimator::BandwidthEstimator;
-pub use governor::{GovernedPeer, Governor, LayerCost, PriorityClass, ProbeToken, Share};
+pub use governor::{
+    GovernedPeer, Governor, LayerCost, Precedence, PriorityClass, ProbeToken, Share,
+};
 pub use pacer::Pacer;
 pub use pacing::{Content, FramePart, Pacing, PacingRate, PacketClass, Pushed, Release};
 pub use packets::{ClusterId, FeedbackReport, PacketKind, PacketResult, ProbeCluster, SentPacket};

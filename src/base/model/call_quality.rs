@@ -53,6 +53,8 @@ pub enum QualityCause {
     Theirs,
     /// This user's: packets from everybody are lost.
     Own,
+    /// This user's upload: it is full, so that questions and answers come late.
+    Upload,
     /// No connection: this computer is too busy to encode in time.
     Computer,
 }
@@ -90,8 +92,10 @@ impl QualityMonitor {
         let with_media = || self.participants.values().filter(|one| one.has_media());
         let (count, losing) = (with_media().count(), with_media().filter(losing).count());
         let is_busy = is_encoder_late(stats);
+        let is_full = stats.upload_full;
         for history in self.participants.values_mut() {
             history.settle(match (count, losing) {
+                _ if is_full && history.is_late() => QualityCause::Upload,
                 (1.., losing) if is_busy && losing < count => QualityCause::Computer,
                 (2.., losing) if losing == count => QualityCause::Own,
                 (2.., _) => QualityCause::Theirs,
@@ -247,6 +251,11 @@ impl History {
         .into_iter()
         .reduce(|worst, other| if other.0 > worst.0 { other } else { worst })
         .unwrap_or_default()
+    }
+
+    /// Whether nothing is worse than the delay.
+    fn is_late(&self) -> bool {
+        matches!(self.judged(), (QualityLevel::Fair | QualityLevel::Poor, QualityProblem::Delay))
     }
 
     /// Judges again, and follows the judgement once it holds.

@@ -167,6 +167,11 @@ pub enum Event {
     /// This computer is too busy to encode the video as large as it is wanted: it is sent smaller for
     /// a while. The snapshot says for how long.
     EncoderLate,
+    /// The upload of this machine is full: somebody who shares it with others gets less video than it
+    /// could show. The snapshot says for how long.
+    UploadFull,
+    /// The upload of this machine has room again for all that is to be sent.
+    UploadOk,
     /// Something failed.
     Failed(Failure),
     /// A session ended for us.

@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub is_microphone_silent: bool,
     /// Whether this computer is too busy to encode the video as large as it is wanted.
     pub is_encoder_late: bool,
+    /// Whether the upload of this machine is full, so that others get less video.
+    pub is_upload_full: bool,
     /// What the check of the user's own sound does, while one runs.
     pub sound_check: Option<SoundCheckStage>,
 }

@@ -13,6 +13,8 @@ pub struct Stats {
     pub encoders: Counts,
     /// How often a peer got another layer of a video than it had.
     pub layer_changes: u64,
+    /// Whether the upload of this machine is full, so that others get less video.
+    pub upload_full: bool,
     /// Processor time of this process, user and system, in seconds.
     pub cpu_seconds: f64,
     /// The sources of this end, which all sessions share.

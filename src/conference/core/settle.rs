@@ -81,7 +81,8 @@ impl Conference {
             devices: self.devices.clone(),
             voice_processing: self.microphone.processing,
             is_microphone_silent: self.microphone.is_silent(),
-            is_encoder_late: self.is_encoder_late,
+            is_encoder_late: self.limits.is_encoder_late(),
+            is_upload_full: self.limits.is_upload_full(),
             sound_check: self.sound_checks.stage(),
         }
     }
@@ -128,5 +129,6 @@ fn is_same_snapshot(next: &Snapshot, last: &Snapshot) -> bool {
         && next.voice_processing == last.voice_processing
         && next.is_microphone_silent == last.is_microphone_silent
         && next.is_encoder_late == last.is_encoder_late
+        && next.is_upload_full == last.is_upload_full
         && next.sound_check == last.sound_check
 }

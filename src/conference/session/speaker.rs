@@ -27,6 +27,11 @@ impl Session {
         self.active_speaker.as_ref().filter(|speaker| self.has(speaker))
     }
 
+    /// Whether the user of this program speaks in it.
+    pub(in crate::conference) fn is_spoken_in(&self) -> bool {
+        self.speaker() == Some(&ActiveSpeaker::Own)
+    }
+
     fn has(&self, speaker: &ActiveSpeaker) -> bool {
         let SessionPhase::Joined(membership) = &self.phase else { return false };
         speaker.participant().is_none_or(|participant| membership.roster.contains(participant))

@@ -43,6 +43,7 @@ impl Engine {
             captures,
             encoders,
             layer_changes: self.local_media.layer_changes(),
+            upload_full: self.core.snapshot().is_upload_full,
             cpu_seconds: ProcessTime::try_now()
                 .map_or(0.0, |time| time.as_duration().as_secs_f64()),
             rtc: self.local_media.rtc_stats(),

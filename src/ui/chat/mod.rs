@@ -101,6 +101,8 @@ impl Chats {
             | Event::ActiveSpeaker { .. }
             | Event::SpeakingWhileMuted
             | Event::EncoderLate
+            | Event::UploadFull
+            | Event::UploadOk
             | Event::Failed(_)
             | Event::Ended { .. } => return,
         };

@@ -3,7 +3,7 @@
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use quintet::{
-    bandwidth::{GovernedPeer, Governor, LayerCost, PriorityClass, ProbeToken},
+    bandwidth::{GovernedPeer, Governor, LayerCost, Precedence, PriorityClass, ProbeToken},
     model::Bitrate,
 };
 
@@ -66,7 +66,7 @@ fn peer(class: PriorityClass) -> GovernedPeer {
     let layer = |half, full| Some(LayerCost { least: kbps(half), usual: kbps(full) });
     GovernedPeer {
         class,
-        is_in_focus: false,
+        precedence: Precedence::Usual,
         audio: kbps(66),
         layers: [layer(110, 165), layer(440, 660), layer(1050, 1600)],
         screen: None,

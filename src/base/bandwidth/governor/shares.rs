@@ -7,8 +7,8 @@ use crate::model::{Bitrate, Layer};
 pub struct GovernedPeer {
     /// Whose turn it is.
     pub class: PriorityClass,
-    /// Whether this participant speaks or is in the spotlight: first within its class.
-    pub is_in_focus: bool,
+    /// Who comes first within that class.
+    pub precedence: Precedence,
     /// The rate of its audio.
     pub audio: Bitrate,
     /// The rates of the video layers, the smallest first, up to the highest one that it wants.
@@ -39,6 +39,18 @@ pub enum PriorityClass {
     OneWay,
 }
 
+/// Who comes first within a class.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub enum Precedence {
+    /// The peers of a session that a person has raised within the highest class.
+    Raised,
+    /// The peers of a session in which this machine's user speaks.
+    Speaking,
+    /// All others.
+    #[default]
+    Usual,
+}
+
 /// What a peer gets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Share {
@@ -67,10 +79,10 @@ impl Share {
     }
 }
 
-/// The order within a class: who is in focus, and then who came first.
+/// The order within a class, and then who came first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Rank {
-    pub(super) is_behind: bool,
+    pub(super) precedence: Precedence,
     pub(super) arrival: u64,
 }
 

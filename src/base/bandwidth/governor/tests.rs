@@ -13,7 +13,7 @@ fn peer(class: PriorityClass) -> GovernedPeer {
     let layer = |half, full| Some(LayerCost { least: kbps(half), usual: kbps(full) });
     GovernedPeer {
         class,
-        is_in_focus: false,
+        precedence: Precedence::Usual,
         audio: kbps(66),
         layers: [layer(110, 165), layer(440, 660), layer(1050, 1600)],
         screen: None,
@@ -24,7 +24,7 @@ fn peer(class: PriorityClass) -> GovernedPeer {
 /// Divides a sum among peers that came in this order.
 fn divide(peers: &[GovernedPeer], sum: u64) -> Vec<Share> {
     let rank = |(peer, arrival): (&GovernedPeer, u64)| {
-        (*peer, Rank { is_behind: !peer.is_in_focus, arrival })
+        (*peer, Rank { precedence: peer.precedence, arrival })
     };
     let ranked: Vec<_> = peers.iter().zip(0..).map(rank).collect();
     shares::divide(&ranked, kbps(sum).as_bps() as f64)
@@ -47,11 +47,18 @@ fn a_conference_comes_before_a_broadcast() {
     let sum: u64 = shares.iter().map(|share| share.target.as_bps()).sum();
     assert!((2_999_000..3_000_100).contains(&sum), "{sum}");
     assert_eq!(shares[8].target, Bitrate::from_bps(243_158), "a broadcast gets what q needs");
-    peers[2].is_in_focus = true;
+    peers[2].precedence = Precedence::Speaking;
     assert_eq!(
         points(&divide(&peers, 3000))[..3],
         [H_AT_HALF, Q, H_AT_HALF],
         "who speaks is first"
+    );
+    peers[1].precedence = Precedence::Raised;
+    assert_eq!(points(&divide(&peers, 3000))[..3], [Q, H_AT_HALF, H_AT_HALF]);
+    assert_eq!(
+        points(&divide(&peers, 2700))[..3],
+        [Q, H_AT_HALF, Q],
+        "a person's word counts most"
     );
     peers[8].class = PriorityClass::OneWay.lifted().lifted();
     assert_eq!(points(&divide(&peers, 3000))[8], Q, "it came last, but is not before others");
@@ -187,6 +194,24 @@ fn an_estimator_that_has_moved_gets_its_share_again() {
     assert!(changed.iter().any(|(key, _)| *key == 3), "{changed:?}");
     assert!(share(&governor) != before && share(&governor).abs_diff(before) <= 1);
     assert!(governor.update(now).is_empty(), "it has not reached the estimator yet");
+}
+
+#[test]
+fn the_uplink_is_full_while_members_lack_video() {
+    let mut governor = governor();
+    feed(&mut governor, 0..20, |_, tenth| wave(tenth, 30));
+    assert!(governor.share(0).is_some() && !governor.is_full(), "this may pass");
+    feed(&mut governor, 20..30, |_, tenth| wave(tenth, 30));
+    assert!(governor.is_full());
+    for key in 0..4 {
+        let [smallest, ..] = peer(PriorityClass::Conference).layers;
+        let layers = [smallest, None, None];
+        governor.set_peer(key, GovernedPeer { layers, ..peer(PriorityClass::Conference) });
+    }
+    feed(&mut governor, 30..36, |_, tenth| wave(tenth, 30));
+    assert!(governor.is_full(), "this may pass, too");
+    feed(&mut governor, 36..44, |_, tenth| wave(tenth, 30));
+    assert!(governor.share(0).is_some() && !governor.is_full(), "a small picture is all they want");
 }
 
 #[test]

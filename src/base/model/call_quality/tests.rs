@@ -23,6 +23,7 @@ struct Call {
     monitor: QualityMonitor,
     totals: [Totals; 3],
     count: usize,
+    is_upload_full: bool,
 }
 
 fn name(index: usize) -> ParticipantId {
@@ -94,7 +95,11 @@ impl Call {
                 kind: SessionKind::FIVE[0],
                 participants: participants.collect(),
             };
-            self.monitor.update(&Stats { sessions: vec![session], ..Stats::default() });
+            self.monitor.update(&Stats {
+                upload_full: self.is_upload_full,
+                sessions: vec![session],
+                ..Stats::default()
+            });
         }
         self
     }
@@ -154,4 +159,14 @@ fn losses_from_everybody_are_this_users_and_losses_from_one_are_theirs() {
     let mut call = Call::of(3);
     call.pass(8, &[GAPS, GAPS, GAPS]);
     assert!((0..3).all(|index| call.quality(index).cause == QualityCause::Own));
+}
+
+#[test]
+fn a_full_upload_is_the_cause_of_delay_and_of_nothing_else() {
+    let late = Second { delay: 0.6, ..GOOD };
+    for (second, cause) in [(late, QualityCause::Upload), (GAPS, QualityCause::Path)] {
+        let mut call = Call { is_upload_full: true, ..Call::of(1) };
+        call.pass(8, &[GOOD]).pass(8, &[second]);
+        assert_eq!(call.quality(0).cause, cause);
+    }
 }

@@ -276,7 +276,15 @@ fn a_session_saves_data_as_its_menu_says() {
     let data_use = DataUse::Saving;
     assert_eq!(sent, [Command::SetDataUse { session: session.clone(), data_use }]);
     let sent = click(&mut window, "Audio only");
-    assert_eq!(sent, [Command::SetDataUse { session, data_use: DataUse::AudioOnly }]);
+    let data_use = DataUse::AudioOnly;
+    assert_eq!(sent, [Command::SetDataUse { session: session.clone(), data_use }]);
+    let sent = click(&mut window, "Send first");
+    assert_eq!(sent, [Command::SetPriority { session: session.clone(), raised: true }]);
+    let mut raised = session_status("s", SessionKind::FIVE[0], Role::Guest, 1);
+    raised.is_raised = true;
+    app(&mut window).snapshot = Arc::new(snapshot_of(vec![raised]));
+    let sent = click(&mut window, "Send first");
+    assert_eq!(sent, [Command::SetPriority { session, raised: false }]);
 }
 
 #[test]
@@ -290,6 +298,7 @@ fn a_silent_microphone_and_speech_while_muted_are_told_and_the_menu_says_why_the
         (Event::MicrophoneSilent, silent),
         (Event::SpeakingWhileMuted, "You are muted. Nobody hears you."),
         (Event::EncoderLate, "This computer is busy. Your video is sent smaller for now."),
+        (Event::UploadFull, "Your upload is full. Others see you smaller for now."),
     ] {
         app(&mut window).on_event(&event, 0.0);
         window.run_steps(2);
