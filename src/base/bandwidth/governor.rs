@@ -97,6 +97,9 @@ impl Peer {
 /// A target that differs from its share by more than this part gets the share again.
 const MOVED: f64 = 0.02;
 
+/// The sum of the first members that see a full queue, as a part of what arrives.
+const FIRST: f64 = 0.9;
+
 /// Members that see an overload this long ago share it.
 const OVERUSE_MEMORY: Duration = Duration::from_secs(5);
 
@@ -248,13 +251,16 @@ impl<K: Ord + Copy> Governor<K> {
     /// Gives shares to new members, and takes them from those that left. Returns the latter.
     fn follow_membership(&mut self) -> Vec<(K, Option<Share>)> {
         let mut left = vec![];
+        let was_empty = self.peers.values().all(|peer| peer.share.is_none());
         for (key, peer) in &mut self.peers {
             let is_member = self.uplink.contains(*key);
             match (peer.share, peer.reported) {
                 (None, Some((target, _))) if is_member => {
+                    // Who comes later uses no more of the uplink than what arrives.
+                    let bps = if was_empty { target } else { target.min(peer.acknowledged) };
                     let target = Bitrate::from_bps(target as u64);
                     peer.share = Some(Share { target, probe_limit: target, video: None });
-                    self.sum += target.as_bps() as f64;
+                    self.sum += bps;
                 }
                 (Some(share), _) if !is_member => {
                     self.sum -= share.target.as_bps() as f64;
@@ -262,6 +268,14 @@ impl<K: Ord + Copy> Governor<K> {
                     left.push((*key, None));
                 }
                 (None | Some(_), _) => {}
+            }
+        }
+        if was_empty {
+            let members = || self.peers.values().filter(|peer| peer.share.is_some());
+            let arrives: f64 = members().map(|peer| peer.acknowledged).sum();
+            let is_full = members().any(|peer| peer.queue > SHORT_QUEUE);
+            if is_full && arrives > 0.0 {
+                self.sum = self.sum.min(FIRST * arrives);
             }
         }
         left

@@ -55,6 +55,13 @@ impl QueueSeries {
         (self.samples.len() >= count).then(|| last.copied().fold(f64::INFINITY, f64::min))
     }
 
+    /// The newest sample, and by how much it is above the least of the last ones, so many, once there
+    /// are enough.
+    pub(super) fn rise(&self, count: usize) -> Option<(f64, f64)> {
+        let (last, least) = (*self.samples.back()?, self.least(count)?);
+        Some((last, last - least))
+    }
+
     /// The samples, once there are enough.
     pub(super) fn samples(&self) -> Option<Vec<f64>> {
         (self.samples.len() == SAMPLES).then(|| self.samples.iter().copied().collect())

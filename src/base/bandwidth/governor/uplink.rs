@@ -43,6 +43,11 @@ const COMPARISON: Duration = Duration::from_secs(4);
 /// Queues that are shorter tell nothing, in milliseconds.
 const LEAST_QUEUE_MS: f64 = 15.0;
 
+/// Who sees no queue longer than this while the others see one of that length is not behind it.
+const NO_QUEUE_MS: f64 = 8.0;
+const SEEN_QUEUE_MS: f64 = 30.0;
+const UNSEEN_TIME: Duration = Duration::from_secs(4);
+
 /// Peers are alike above this, at so many comparisons; and unlike below that, for so long.
 const ALIKE: f64 = 0.8;
 const COMPARISONS: u32 = 3;
@@ -52,6 +57,17 @@ const UNLIKE_TIME: Duration = Duration::from_secs(10);
 /// A queue that has been longer than this for so many samples is full, in milliseconds.
 const FULL_QUEUE_MS: f64 = 120.0;
 const FULL_SAMPLES: usize = 30;
+
+/// A queue that has grown by so much within so many samples has risen, in milliseconds. Such queues
+/// are one if none is longer than this multiple of another, and this part of the peers sees it.
+const RISE_MS: f64 = 25.0;
+const RISE_SAMPLES: usize = 10;
+const NEAR: f64 = 1.6;
+const NEARLY_ALL: f64 = 0.7;
+
+/// A queue that only one member has seen for so many samples is another one, in milliseconds.
+const ALONE_MS: f64 = 40.0;
+const ALONE_SAMPLES: usize = 4;
 
 /// With more peers each is compared with the mean of the others.
 const MAX_PAIRED: usize = 12;
@@ -103,6 +119,9 @@ impl<K: Ord + Copy> UplinkGroup<K> {
         }
         self.sampled_at = Some(now);
         self.queues.values_mut().for_each(QueueSeries::tick);
+        self.join_risen(signs);
+        self.join_new();
+        self.leave_alone();
         let compared_at = *self.compared_at.get_or_insert(now);
         if now.since(compared_at) >= COMPARISON {
             self.compared_at = Some(now);
@@ -114,10 +133,73 @@ impl<K: Ord + Copy> UplinkGroup<K> {
         }
     }
 
+    /// Takes in those whose queues have just risen together, if nearly all see it: two links that fill
+    /// up in the same second are rare, and the others of them would see nothing.
+    fn join_risen(&mut self, signs: &Signs<K>) {
+        let rises: Vec<_> = self
+            .queues
+            .iter()
+            .filter_map(|(key, queue)| Some((*key, queue.rise(RISE_SAMPLES)?)))
+            .collect();
+        let is_risen = |rise: f64| rise >= RISE_MS;
+        let mut risen: Vec<_> = rises.iter().filter(|(_, (_, rise))| is_risen(*rise)).collect();
+        risen.sort_by(|(_, (one, _)), (_, (other, _))| one.total_cmp(other));
+        let Some((_, (median, _))) = risen.get(risen.len() / 2) else { return };
+        let is_near = |level: f64| level <= NEAR * median && median <= &(NEAR * level);
+        let alike: Vec<_> =
+            risen.iter().filter(|(_, (level, _))| is_near(*level)).map(|(key, _)| *key).collect();
+        let is_seen_by_all = alike.len() as f64 >= NEARLY_ALL * rises.len() as f64;
+        if alike.len() >= 2
+            && is_seen_by_all
+            && alike.iter().any(|key| signs.overused.contains(key))
+        {
+            self.members.extend(alike);
+            self.members.extend(&signs.lossy);
+        }
+    }
+
+    /// Takes in who came a moment ago, while there is a group: most peers are behind the uplink, and
+    /// who comes while its queue is full takes that for the path.
+    fn join_new(&mut self) {
+        if !self.members.is_empty() {
+            let is_new = |queue: &QueueSeries| queue.rise(RISE_SAMPLES).is_none();
+            let new = self.queues.iter().filter(|(_, queue)| is_new(queue)).map(|(key, _)| *key);
+            self.members.extend(new);
+        }
+    }
+
+    /// Lets go who sees a queue that no other member sees: it is another one.
+    fn leave_alone(&mut self) {
+        let least = |key: &K| self.queues.get(key).and_then(|queue| queue.least(ALONE_SAMPLES));
+        let last =
+            |key: &K| self.queues.get(key).and_then(|queue| queue.rise(1)).map(|rise| rise.0);
+        let members: Vec<_> = self.members.iter().copied().collect();
+        let long: Vec<_> = members
+            .iter()
+            .filter(|key| least(key).is_some_and(|least| least >= ALONE_MS))
+            .copied()
+            .collect();
+        let [alone] = long[..] else { return };
+        let mut others = members.iter().filter(|key| **key != alone);
+        if others.all(|key| last(key).is_some_and(|last| last < LEAST_QUEUE_MS)) {
+            self.members.remove(&alone);
+            self.unlike_since.remove(&alone);
+            if self.members.len() == 1 {
+                self.dissolve();
+            }
+        }
+    }
+
     /// The samples of the peers whose queue tells something.
     fn samples(&self) -> BTreeMap<K, Vec<f64>> {
         let samples = self.queues.iter().filter_map(|(key, queue)| Some((*key, queue.samples()?)));
         samples.filter(|(_, samples)| upper(samples) >= LEAST_QUEUE_MS).collect()
+    }
+
+    /// Whether a member has seen no queue in the last seconds.
+    fn sees_none(&self, key: K) -> bool {
+        let samples = self.queues.get(&key).and_then(QueueSeries::samples);
+        samples.is_some_and(|samples| upper(&samples) < NO_QUEUE_MS)
     }
 
     /// Counts who is alike.
@@ -187,13 +269,21 @@ impl<K: Ord + Copy> UplinkGroup<K> {
             let others =
                 samples.iter().filter(|(other, _)| **other != key && self.contains(**other));
             let others: Vec<_> = others.map(|(_, samples)| samples).collect();
-            let Some(own) = samples.get(&key).filter(|_| !others.is_empty()) else { continue };
-            if likeness(own, &mean_of(others.into_iter())) >= UNLIKE {
-                self.unlike_since.remove(&key);
+            if others.is_empty() {
                 continue;
             }
+            let others = mean_of(others.into_iter());
+            let patience = match samples.get(&key) {
+                Some(own) if likeness(own, &others) >= UNLIKE => {
+                    self.unlike_since.remove(&key);
+                    continue;
+                }
+                Some(_) => UNLIKE_TIME,
+                None if upper(&others) >= SEEN_QUEUE_MS && self.sees_none(key) => UNSEEN_TIME,
+                None => continue,
+            };
             let since = *self.unlike_since.entry(key).or_insert(now);
-            if now.since(since) >= UNLIKE_TIME {
+            if now.since(since) >= patience {
                 self.members.remove(&key);
                 self.unlike_since.remove(&key);
             }
