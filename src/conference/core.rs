@@ -21,10 +21,9 @@ use super::{
     sound_check::SoundChecks,
 };
 use crate::model::{
-    ActiveSpeaker, ChatText, Command, DeviceKind, DeviceState, Enabled, ErrorCode, Event, Failure,
-    FailureCause, HubFailure, HubUrl, JoinTarget, MediaTime, MicrophoneActivity, OpenRequest,
-    ParticipantId, PeerEvent, PeerId, PerDevice, PerSource, SessionFailure, SessionId, ShownSize,
-    Snapshot,
+    ChatText, Command, DeviceKind, DeviceState, Enabled, ErrorCode, Failure, FailureCause,
+    HubFailure, HubUrl, JoinTarget, MediaTime, MicrophoneActivity, OpenRequest, ParticipantId,
+    PeerEvent, PeerId, PerDevice, PerSource, SessionFailure, SessionId, ShownSize, Snapshot,
 };
 
 use departure::PendingDeparture;

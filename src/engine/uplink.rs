@@ -230,7 +230,7 @@ impl State {
 
     fn tick(&mut self, now: MediaTime) {
         for (peer, UplinkPeer { estimates, .. }) in &mut self.peers {
-            // Who reports no arrivals shows no queue, and follows no share.
+            // Of who has reported nothing yet, nothing is known.
             if estimates.has_changed().unwrap_or(false) {
                 let estimate = *estimates.borrow_and_update();
                 if estimate.acknowledged.is_some() {

@@ -18,8 +18,11 @@ pub struct Estimate {
     pub queue: Duration,
     /// The smoothed round trip time, once it is known.
     pub round_trip: Option<Duration>,
-    /// The rate at which packets arrive, once it is known.
+    /// The rate at which packets arrive, once it is known. Where the other end does not report it,
+    /// the rate at which they leave.
     pub acknowledged: Option<Bitrate>,
+    /// Whether the other end reports when packets arrive. If not, the queue is not known.
+    pub reports_arrivals: bool,
     /// Whether the program sends clearly less than it may, so that the path is not tested.
     pub is_application_limited: bool,
     /// Whether the target is lower for a moment, to find out whether the rate loses packets.

@@ -209,7 +209,8 @@ impl BandwidthEstimator {
             loss,
             queue: self.path.queue.delay(),
             round_trip: self.path.round_trip.known(),
-            acknowledged: self.path.acknowledged.bps().map(|bps| Bitrate::from_bps(bps as u64)),
+            acknowledged: self.acknowledged().map(|bps| Bitrate::from_bps(bps as u64)),
+            reports_arrivals: !is_fallback,
             is_application_limited: self.path.application.since().is_some(),
             is_testing: self.path.loss.is_testing(),
             pacing: self.pacing(),
@@ -255,11 +256,16 @@ impl BandwidthEstimator {
 
     fn follow_fallback(&mut self, now: MediaTime) {
         if self.uses_fallback() {
-            let most = self.most().max(self.bounds.0);
+            let ceiling = self.ceiling.map_or(f64::INFINITY, |rate| rate.as_bps() as f64);
+            let most = self.most().min(ceiling).max(self.bounds.0);
             let bps = self.fallback.target((self.bounds.0, most), now);
             self.path.rate.set(bps);
             self.settle_target();
         }
+    }
+
+    fn acknowledged(&self) -> Option<f64> {
+        if self.uses_fallback() { self.fallback.sent() } else { self.path.acknowledged.bps() }
     }
 
     /// Whether the other end reports only what older programs report.

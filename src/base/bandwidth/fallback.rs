@@ -28,6 +28,8 @@ pub(super) struct Fallback {
     remb: Option<(MediaTime, f64)>,
     remb_rose_at: Option<MediaTime>,
     sent: SentRate,
+    /// What was sent in the second before the last report.
+    sent_bps: Option<f64>,
     loss: f64,
     round_trips: RoundTrips,
 }
@@ -77,6 +79,11 @@ impl Fallback {
         self.loss
     }
 
+    /// The rate at which packets left before the last report.
+    pub(super) const fn sent(&self) -> Option<f64> {
+        self.sent_bps
+    }
+
     /// Whether the other end has reported anything.
     pub(super) const fn has_reports(&self) -> bool {
         self.bps.is_some() || self.remb.is_some()
@@ -95,6 +102,7 @@ impl Fallback {
     /// Follows a rate that the other end asks for. It counts the payload of video.
     pub(super) fn on_remb(&mut self, rate: Bitrate, now: MediaTime) {
         let asked = rate.as_bps() as f64;
+        self.sent_bps = Some(self.sent.last_second(now).total);
         let before = self.remb.replace((now, asked)).map(|(_, before)| before);
         if before.is_some_and(|before| asked > before) {
             self.remb_rose_at = Some(now);
@@ -112,6 +120,7 @@ impl Fallback {
     pub(super) fn on_receiver_report(&mut self, fraction_lost: f64, now: MediaTime) {
         let loss = if fraction_lost.is_finite() { fraction_lost.clamp(0.0, 1.0) } else { 0.0 };
         self.loss = loss;
+        self.sent_bps = Some(self.sent.last_second(now).total);
         let bps = self.bps.unwrap_or(START_BPS);
         let proved = if self.has_met_limit { bps } else { bps.min(self.before.max(START_BPS)) };
         self.bps = Some(bps);

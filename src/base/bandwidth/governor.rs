@@ -56,6 +56,8 @@ struct Peer {
     overused_at: Option<MediaTime>,
     /// Whether a rate that lost packets keeps its target low, and that was counted.
     is_held: bool,
+    /// Whether it reports no arrivals, so that nothing is known of its queue.
+    is_blind: bool,
     /// The part of its packets that are lost.
     loss: f64,
     /// How long its packets wait, and the rate at which they arrive, in bits per second.
@@ -67,6 +69,8 @@ impl Peer {
     /// The target of an estimate, as far as it says something of the uplink. What keeps a target low for a while
     /// keeps it low whatever the share, so it counts at its beginning only: a rate that was found to
     /// lose packets. A test of the loss, the loss of the path, and missing reports do not count.
+    ///
+    /// What older programs report follows their own path, and grows by what is sent: it counts never.
     fn counted(&mut self, estimate: &Estimate) -> Bitrate {
         let is_kept_low = match estimate.limited_by {
             LimitedBy::Loss | LimitedBy::MissingFeedback => true,
@@ -75,6 +79,7 @@ impl Peer {
         let is_held = is_kept_low && estimate.is_overused;
         let was_held = std::mem::replace(&mut self.is_held, is_held);
         match estimate.ceiling {
+            Some(ceiling) if !estimate.reports_arrivals => ceiling,
             Some(ceiling) if is_kept_low && (was_held || !is_held) => ceiling,
             Some(_) | None => estimate.target,
         }
@@ -151,6 +156,7 @@ impl<K: Ord + Copy> Governor<K> {
                 share: None,
                 overused_at: None,
                 is_held: false,
+                is_blind: false,
                 loss: 0.0,
                 queue: Duration::ZERO,
                 acknowledged: 0.0,
@@ -171,7 +177,12 @@ impl<K: Ord + Copy> Governor<K> {
     /// Notes what the estimator of a peer says.
     pub fn on_estimate(&mut self, key: K, estimate: &Estimate, now: MediaTime) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
-        self.uplink.on_queue(key, estimate.queue);
+        if estimate.reports_arrivals {
+            self.uplink.on_queue(key, estimate.queue);
+        } else {
+            self.uplink.on_blind(key);
+        }
+        peer.is_blind = !estimate.reports_arrivals;
         if estimate.is_overused {
             peer.overused_at = Some(now);
         }
@@ -225,7 +236,7 @@ impl<K: Ord + Copy> Governor<K> {
         if self.share(key).is_none() {
             return true;
         }
-        let able = self.peers.iter().filter(|(_, peer)| !peer.is_held);
+        let able = self.peers.iter().filter(|(_, peer)| !peer.is_held && !peer.is_blind);
         let shares = able.filter_map(|(key, peer)| Some((peer.share?.target, *key)));
         let largest = shares.max_by_key(|(target, key)| (*target, std::cmp::Reverse(*key)));
         largest.is_some_and(|(_, prober)| prober == key)

@@ -291,3 +291,20 @@ fn a_group_is_what_left_within_five_milliseconds_or_arrived_as_a_burst() {
     let jumped = add(90_000, 9_000_000);
     assert_eq!(jumped, packet_groups::GroupChange::ClockChanged);
 }
+
+#[test]
+fn without_feedback_the_rate_stays_within_the_share_of_the_uplink() {
+    let mut estimator = estimator();
+    for index in 0..300 {
+        estimator.on_sent_without_number(PacketKind::Video, 1000, at(index * 10));
+        if index % 100 == 99 {
+            estimator.on_receiver_report(0.0, at(index * 10 + 10));
+        }
+    }
+    let estimate = estimator.estimate();
+    assert_eq!((estimate.reports_arrivals, estimate.acknowledged), (false, Some(kbps(800))));
+    assert!(estimate.target > kbps(1000), "{estimate:?}");
+    estimator.set_ceiling(Some(kbps(400)));
+    estimator.on_receiver_report(0.0, at(4000));
+    assert_eq!(estimator.estimate().target, kbps(400));
+}

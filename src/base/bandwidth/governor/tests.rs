@@ -103,6 +103,7 @@ fn estimate(target: u64, queue_ms: u64, ceiling: Option<Bitrate>) -> Estimate {
         queue: Duration::from_millis(queue_ms),
         round_trip: None,
         acknowledged: None,
+        reports_arrivals: true,
         is_testing: false,
         is_application_limited: false,
         pacing: Pacing::Limited,
@@ -194,6 +195,47 @@ fn an_estimator_that_has_moved_gets_its_share_again() {
     assert!(changed.iter().any(|(key, _)| *key == 3), "{changed:?}");
     assert!(share(&governor) != before && share(&governor).abs_diff(before) <= 1);
     assert!(governor.update(now).is_empty(), "it has not reached the estimator yet");
+}
+
+#[test]
+fn who_speaks_comes_first_from_then_on() {
+    let mut governor = governor();
+    feed(&mut governor, 0..24, |_, tenth| wave(tenth, 30));
+    let video =
+        |governor: &Governor<u32>| [0, 1, 2, 3].map(|key| governor.share(key).unwrap().video);
+    assert_eq!(video(&governor), [H_AT_HALF, H_AT_HALF, H_AT_HALF, Q]);
+    let speaking =
+        GovernedPeer { precedence: Precedence::Speaking, ..peer(PriorityClass::Conference) };
+    governor.set_peer(3, speaking);
+    governor.update(MediaTime::from_micros(24_000_000));
+    assert_eq!(video(&governor), [H_AT_HALF, H_AT_HALF, Q, H_AT_HALF]);
+}
+
+#[test]
+fn who_reports_no_arrivals_gets_a_share_and_changes_no_sum() {
+    let mut governor = governor();
+    governor.set_peer(9, peer(PriorityClass::Conference));
+    let tell = |governor: &mut Governor<u32>, seconds: std::ops::Range<u64>| {
+        for second in seconds {
+            feed(governor, second..second + 1, |_, tenth| wave(tenth, 30));
+            let ceiling = governor.share(9).map(|share| share.target);
+            // It follows losses of its own path.
+            let estimate = Estimate { reports_arrivals: false, ..estimate(100, 0, ceiling) };
+            governor.on_estimate(9, &estimate, MediaTime::from_micros((second + 1) * 1_000_000));
+        }
+    };
+    tell(&mut governor, 0..24);
+    let sum = governor.sum;
+    assert!(governor.share(9).is_some() && governor.share(0).is_some());
+    assert!(!governor.may_probe(9));
+    tell(&mut governor, 24..44);
+    assert!(governor.sum >= 0.99 * sum, "{} of {sum}", governor.sum);
+    (1..4).for_each(|key| governor.remove(key));
+    governor.update(MediaTime::from_micros(45_000_000));
+    assert!(
+        governor.share(0).is_none() && governor.share(9).is_none(),
+        "there is nobody to compare"
+    );
 }
 
 #[test]

@@ -19,6 +19,8 @@ use crate::model::MediaTime;
 #[derive(Debug)]
 pub(super) struct UplinkGroup<K> {
     queues: BTreeMap<K, QueueSeries>,
+    /// The peers of whose queues nothing is known.
+    blind: BTreeSet<K>,
     members: BTreeSet<K>,
     /// How often in a row two peers were alike; a peer with itself is one with the mean of others.
     alike: BTreeMap<(K, K), u32>,
@@ -76,6 +78,7 @@ impl<K: Ord + Copy> Default for UplinkGroup<K> {
     fn default() -> Self {
         Self {
             queues: BTreeMap::new(),
+            blind: BTreeSet::new(),
             members: BTreeSet::new(),
             alike: BTreeMap::new(),
             unlike_since: BTreeMap::new(),
@@ -92,16 +95,29 @@ impl<K: Ord + Copy> UplinkGroup<K> {
 
     /// Notes the queue of a peer.
     pub(super) fn on_queue(&mut self, key: K, queue: Duration) {
+        self.blind.remove(&key);
         self.queues.entry(key).or_default().add(queue);
+    }
+
+    /// Notes a peer of whose queue nothing is known. It is a member while there are others.
+    pub(super) fn on_blind(&mut self, key: K) {
+        self.queues.remove(&key);
+        self.blind.insert(key);
     }
 
     pub(super) fn remove(&mut self, key: K) {
         self.queues.remove(&key);
+        self.blind.remove(&key);
+        self.alike.retain(|(one, other), _| *one != key && *other != key);
+        self.let_go(key);
+    }
+
+    /// Takes a member out. One alone shares with nobody.
+    fn let_go(&mut self, key: K) {
         self.members.remove(&key);
         self.unlike_since.remove(&key);
-        self.alike.retain(|(one, other), _| *one != key && *other != key);
-        if self.members.len() < 2 {
-            self.members.clear();
+        if self.members.difference(&self.blind).count() < 2 {
+            self.dissolve();
         }
     }
 
@@ -165,6 +181,7 @@ impl<K: Ord + Copy> UplinkGroup<K> {
             let is_new = |queue: &QueueSeries| queue.rise(RISE_SAMPLES).is_none();
             let new = self.queues.iter().filter(|(_, queue)| is_new(queue)).map(|(key, _)| *key);
             self.members.extend(new);
+            self.members.extend(&self.blind);
         }
     }
 
@@ -173,7 +190,7 @@ impl<K: Ord + Copy> UplinkGroup<K> {
         let least = |key: &K| self.queues.get(key).and_then(|queue| queue.least(ALONE_SAMPLES));
         let last =
             |key: &K| self.queues.get(key).and_then(|queue| queue.rise(1)).map(|rise| rise.0);
-        let members: Vec<_> = self.members.iter().copied().collect();
+        let members: Vec<_> = self.members.difference(&self.blind).copied().collect();
         let long: Vec<_> = members
             .iter()
             .filter(|key| least(key).is_some_and(|least| least >= ALONE_MS))
@@ -182,11 +199,7 @@ impl<K: Ord + Copy> UplinkGroup<K> {
         let [alone] = long[..] else { return };
         let mut others = members.iter().filter(|key| **key != alone);
         if others.all(|key| last(key).is_some_and(|last| last < LEAST_QUEUE_MS)) {
-            self.members.remove(&alone);
-            self.unlike_since.remove(&alone);
-            if self.members.len() == 1 {
-                self.dissolve();
-            }
+            self.let_go(alone);
         }
     }
 
@@ -284,12 +297,8 @@ impl<K: Ord + Copy> UplinkGroup<K> {
             };
             let since = *self.unlike_since.entry(key).or_insert(now);
             if now.since(since) >= patience {
-                self.members.remove(&key);
-                self.unlike_since.remove(&key);
+                self.let_go(key);
             }
-        }
-        if self.members.len() == 1 {
-            self.dissolve();
         }
     }
 }
