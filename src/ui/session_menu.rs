@@ -48,7 +48,7 @@ fn send_first_checkbox(ui: &mut Ui, session: &SessionStatus) -> Option<Action> {
     let mut raised = session.is_raised;
     let switch = ui.checkbox(&mut raised, "Send first");
     let switch = switch.on_hover_text(
-        "While your upload is full, this session gets video before others that would come first",
+        "While your upload is full, this session gets video before others of its kind",
     );
     let session = session.session.clone();
     switch.changed().then(|| Command::SetPriority { session, raised }.into())

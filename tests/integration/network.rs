@@ -4,6 +4,8 @@
 //! The tests need Linux, root, iproute2 and (one test) iptables. Without these, a test prints that
 //! it is skipped. The rules have unit tests in `network`, `signalling/hub` and `conference`.
 
+mod uplinks;
+
 use std::{
     io::{BufRead as _, BufReader},
     process::{Child, Command, Stdio},

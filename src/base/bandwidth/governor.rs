@@ -116,7 +116,7 @@ const SPARE: f64 = 0.8;
 const SPARE_TIME: Duration = Duration::from_secs(10);
 
 /// With less than this part of the sum used, the members do not find out whether there is more.
-const USED: f64 = 0.85;
+const USED: f64 = 0.95;
 
 /// The sum grows then by so much each second while no member has a queue longer than this, nor has seen
 /// an overload for so long, and up to that multiple of what arrives.
