@@ -37,8 +37,9 @@ impl ActivePeer {
         local_media: &mut LocalMedia,
         (peer, layers): (PeerId, PerSource<Option<Layer>>),
     ) {
+        let had_audio = self.sends(Media::Audio);
         let before = std::mem::replace(&mut self.layers, layers);
-        let is_audio_new = before.microphone.is_some() != layers.microphone.is_some();
+        let is_audio_new = had_audio != self.sends(Media::Audio);
         let is_new = |source: &Source| {
             // What audio needs is not there for video.
             before[*source] != layers[*source] || (is_audio_new && source.media() == Media::Video)
@@ -56,7 +57,7 @@ impl ActivePeer {
                 }
             }
         }
-        local_media.set_has_video(peer, layers.camera.is_some());
+        local_media.set_has_video(peer, self.sends(Media::Video));
     }
 
     /// Tells the layers of a video what this connection may get of it.
@@ -69,12 +70,17 @@ impl ActivePeer {
         local_media.set_video_viewer(source, peer, viewer);
     }
 
+    /// Whether a source of that medium is sent.
+    fn sends(&self, media: Media) -> bool {
+        self.layers.iter().any(|(source, layer)| source.media() == media && layer.is_some())
+    }
+
     /// What the layers of audio need of this connection.
     fn listener(&self) -> AudioListener {
         AudioListener {
             estimates: self.connection.estimates(),
             set_least_rate: Box::new(self.connection.least_audio_rate()),
-            has_video: self.layers.camera.is_some(),
+            has_video: self.sends(Media::Video),
             accepts_dtx: Box::new(self.connection.accepts_dtx()),
         }
     }
@@ -88,7 +94,7 @@ impl ActivePeer {
             shown: self.shown_there[source],
             estimates: Some(self.connection.estimates()),
             set_desired: Some(Box::new(self.connection.desired_rate())),
-            audio_rate: self.layers.microphone.map(|_| audio_rate),
+            audio_rate: self.sends(Media::Audio).then_some(audio_rate),
             tell_uplink: Some(Box::new(self.uplink.needs())),
         })
     }
