@@ -182,7 +182,8 @@ impl AudioJitterBuffer {
             return self.memory.on_late(delay, packet.arrival);
         }
         if self.underrun_samples > 0 && !self.is_after_silence(stamp) {
-            self.memory.on_late(delay + Self::BLOCK, packet.arrival);
+            let needed = self.late_repair(packet, (number, stamp)).unwrap_or_default().max(delay);
+            self.memory.on_late(needed + Self::BLOCK, packet.arrival);
         }
         let (arrival, payload) = (packet.arrival, packet.payload.clone());
         self.hold(number, Held { stamp, arrival, payload, is_copy: false });
@@ -220,6 +221,18 @@ impl AudioJitterBuffer {
         }
         let payload = copy.payload.clone();
         self.hold(number, Held { stamp, arrival, payload, is_copy: true });
+    }
+
+    /// The delay with which what is due would have been had from this packet, before which none was
+    /// held: from a copy in it, or from in-band FEC. `None` if it cannot be had.
+    fn late_repair(&self, packet: &RtpPacket, (number, stamp): (i64, i64)) -> Option<Duration> {
+        let next = self.next?;
+        let is_even = stamp - next.stamp == (number - next.number) * self.packet_samples;
+        let copies = packet.copies.iter().map(|copy| i64::from(copy.offset) / self.packet_samples);
+        let carries_repair = |distance| (0..=1).contains(&(number - distance - next.number));
+        let is_repaired = copies.chain([0]).any(carries_repair);
+        let earliest = self.arrival_delay.earliest_arrival(next.stamp)?;
+        (is_even && is_repaired).then(|| packet.arrival.since(earliest))
     }
 
     /// A copy of the packet with this timestamp is needed, and arrived at `arrival`.

@@ -243,6 +243,19 @@ fn a_copy_that_comes_after_its_packet_was_made_up_raises_the_target_delay() {
 }
 
 #[test]
+fn what_comes_too_late_to_repair_a_loss_raises_the_target_delay_and_what_repairs_none_does_not() {
+    // Packets 1 to 3 are lost. Packet 2, of which packet 4 has a copy, has FEC of packet 1.
+    for (distances, at_least, at_most) in [(&[4, 2][..], 70, 72), (&[1], 30, 32), (&[], 20, 20)] {
+        let mut buffer = playing_buffer();
+        assert_eq!(pull(&mut buffer), Pull::Empty);
+        buffer.on_underrun(480);
+        buffer.push(&with_copies(4, distances));
+        let target = buffer.target_delay().as_millis();
+        assert!((at_least..=at_most).contains(&target), "{distances:?}: {target}");
+    }
+}
+
+#[test]
 fn the_maximum_rises_only_where_packets_need_it_for_seconds() {
     let mut buffer = AudioJitterBuffer::new();
     let mut run = |packets: std::ops::Range<u16>, late: u64| {
