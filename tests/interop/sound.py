@@ -214,14 +214,13 @@ def report_echo(cut, first, near):
 
 
 def gains_of(said, heard):
-    """The gain in dB of each half second of `said` in `heard`."""
+    """How much louder `heard` is than `said`, in dB, for each half second of `said`. What else is in `heard` counts, too."""
     shift = rig.find(said[2 * RATE : 6 * RATE], heard)[0] - 2 * RATE
     gains = []
-    for begin in range(0, len(said) - RATE // 2, RATE // 2):
-        one = said[begin : begin + RATE // 2]
-        around = heard[max(0, shift + begin - RATE // 50) : shift + begin + RATE // 2 + RATE // 50]
-        if level_db(one) > -40 and len(around) > len(one):
-            gains.append(20 * np.log10(max(rig.find(one, around)[2], 1e-6)))
+    for begin in range(max(0, -shift), len(said) - RATE // 2, RATE // 2):
+        one, there = (part[at : at + RATE // 2] for part, at in ((said, begin), (heard, shift + begin)))
+        if level_db(one) > -40 and len(there) == len(one):
+            gains.append(level_db(there) - level_db(one))
     return np.array(gains)
 
 
