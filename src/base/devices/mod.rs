@@ -9,6 +9,8 @@ mod device;
 mod pulse_cookie;
 #[cfg(target_os = "linux")]
 mod pulse_stream;
+#[cfg(target_os = "linux")]
+mod server_queue;
 
 pub use audio::{
     AudioDeviceError, AudioDirection, AudioStream, audio_host, find_audio_device,

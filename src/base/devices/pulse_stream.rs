@@ -26,9 +26,11 @@ use pulseaudio::protocol::{
     self, AuthParams, AuthReply, ChannelMap, Command, CommandReply, CreatePlaybackStreamReply,
     CreateRecordStreamReply, DESCRIPTOR_SIZE, Descriptor, DescriptorFlags, MAX_MEMBLOCKQ_LENGTH,
     MAX_VERSION, PlaybackStreamParams, Prop, Props, ProtocolError, PulseError, RecordStreamParams,
-    SampleFormat, SampleSpec, SetClientNameReply,
+    SampleFormat, SampleSpec, SetClientNameReply, SetPlaybackStreamBufferAttrParams,
     stream::{BufferAttr, StreamFlags},
 };
+
+use super::server_queue::ServerQueue;
 
 /// A stream that plays or records until it is dropped.
 ///
@@ -51,8 +53,8 @@ pub struct PulseDevice {
     pub rate: u32,
     /// Channels: one or two.
     pub channels: u8,
-    /// The wanted samples per channel and callback. The server keeps as many again of what is to be
-    /// played, and four times as many of what was recorded and is not taken.
+    /// The wanted samples per channel and callback. The server keeps two callbacks of what is to be
+    /// played, and more after it ran dry, and four times as many of what was recorded and is not taken.
     pub callback: u32,
 }
 
@@ -84,6 +86,8 @@ impl PulseStream {
         let player = Player {
             channel: reply.channel,
             frame_bytes,
+            queue: ServerQueue::new(),
+            device: device.clone(),
             wanted_bytes: reply.requested_bytes as usize,
             samples: vec![],
             message: vec![],
@@ -154,6 +158,8 @@ enum Never {}
 struct Player {
     channel: u32,
     frame_bytes: usize,
+    queue: ServerQueue,
+    device: PulseDevice,
     wanted_bytes: usize,
     samples: Vec<f32>,
     /// The message, header first, so that it is written with one system call.
@@ -174,10 +180,30 @@ impl Player {
                 fill(&mut self.samples);
                 self.write(connection.socket.get_mut())?;
             }
-            if let Message::Wanted(bytes) = connection.next_message()? {
-                self.wanted_bytes = (self.wanted_bytes + bytes).min(MAX_MEMBLOCKQ_LENGTH);
+            let has_changed = match connection.next_message()? {
+                Message::Wanted(bytes) => {
+                    self.wanted_bytes = (self.wanted_bytes + bytes).min(MAX_MEMBLOCKQ_LENGTH);
+                    self.queue.on_request()
+                }
+                Message::RanDry => self.queue.on_underflow(),
+                Message::Samples(_) => false,
+            };
+            if has_changed {
+                self.set_queue(connection)?;
             }
         }
+    }
+
+    /// Tells the server how much to keep. Its answer is not waited for.
+    fn set_queue(&self, connection: &mut Connection) -> Result<(), ProtocolError> {
+        let command = Command::SetPlaybackStreamBufferAttr(SetPlaybackStreamBufferAttrParams {
+            index: self.channel,
+            buffer_attr: self.device.playback_buffer(self.queue),
+            adjust_latency: true,
+            early_requests: false,
+        });
+        let version = connection.version;
+        protocol::write_command_message(connection.socket.get_mut(), 1, &command, version)
     }
 
     fn write(&mut self, socket: &mut UnixStream) -> Result<(), ProtocolError> {
@@ -204,6 +230,8 @@ struct Connection {
 enum Message<'a> {
     /// It wants this many bytes.
     Wanted(usize),
+    /// It had nothing to play.
+    RanDry,
     /// It has recorded these bytes.
     Samples(&'a [u8]),
 }
@@ -259,6 +287,7 @@ impl Connection {
                 Ok((_, Command::Request(wanted))) => {
                     return Ok(Message::Wanted(wanted.length as usize));
                 }
+                Ok((_, Command::Underflow(_))) => return Ok(Message::RanDry),
                 Ok((_, Command::PlaybackStreamKilled(_) | Command::RecordStreamKilled(_))) => {
                     return Err(ProtocolError::ServerError(PulseError::Killed));
                 }
@@ -274,17 +303,11 @@ fn create_playback(
     device: &PulseDevice,
 ) -> Result<(Connection, CreatePlaybackStreamReply), ProtocolError> {
     let mut connection = Connection::open(&device.server)?;
-    let bytes = device.callback_bytes();
     let reply = connection.request(&Command::CreatePlaybackStream(PlaybackStreamParams {
         sample_spec: device.sample_spec(),
         channel_map: device.channel_map(),
         sink_name: Some(device.name.clone()),
-        buffer_attr: BufferAttr {
-            max_length: 2 * bytes,
-            target_length: 2 * bytes,
-            minimum_request_length: bytes,
-            ..BufferAttr::default()
-        },
+        buffer_attr: device.playback_buffer(ServerQueue::new()),
         props: stream_props(),
         flags: StreamFlags { adjust_latency: true, ..StreamFlags::default() },
         ..PlaybackStreamParams::default()
@@ -349,8 +372,22 @@ impl PulseDevice {
         if self.channels == 1 { ChannelMap::mono() } else { ChannelMap::stereo() }
     }
 
+    fn playback_buffer(&self, queue: ServerQueue) -> BufferAttr {
+        let length = queue.length(self.callback) * self.frame_bytes();
+        BufferAttr {
+            max_length: length,
+            target_length: length,
+            minimum_request_length: self.callback_bytes(),
+            ..BufferAttr::default()
+        }
+    }
+
     fn callback_bytes(&self) -> u32 {
-        self.callback * u32::from(self.channels) * SAMPLE_BYTES as u32
+        self.callback * self.frame_bytes()
+    }
+
+    fn frame_bytes(&self) -> u32 {
+        u32::from(self.channels) * SAMPLE_BYTES as u32
     }
 }
 
@@ -379,7 +416,7 @@ fn to_error(error: ProtocolError) -> Error {
 mod tests {
     use std::{os::unix::net::UnixListener, sync::mpsc::channel};
 
-    use pulseaudio::protocol::Request;
+    use pulseaudio::protocol::{Request, Underflow};
 
     use super::*;
 
@@ -407,6 +444,7 @@ mod tests {
         /// Answers what is asked until the stream is there.
         fn accept(&self) -> BufReader<UnixStream> {
             let mut socket = BufReader::new(self.listener.accept().unwrap().0);
+            socket.get_ref().set_read_timeout(Some(Duration::from_secs(20))).unwrap();
             loop {
                 let (seq, command) = protocol::read_command_message(&mut socket, 35).unwrap();
                 let to = socket.get_mut();
@@ -482,6 +520,24 @@ mod tests {
         assert!(samples.chunks_exact(2).zip(0..).all(|(frame, n)| frame == [n as f32; 2]));
         drop(stream);
         assert_eq!(socket.read(&mut [0; 100]).unwrap(), 0, "nothing else was said");
+    }
+
+    #[test]
+    fn a_server_that_ran_dry_twice_keeps_more() {
+        let server = FakeServer::new("dry");
+        let device = server.device(2);
+        let accepted = spawn(move || (server.accept(), server));
+        let _stream = PulseStream::play(&device, |_| (), Box::new(|_| ())).unwrap();
+        let (mut socket, _server) = accepted.join().unwrap();
+        read_samples(&mut socket);
+        let dry = Command::Underflow(Underflow { channel: CHANNEL, offset: 0 });
+        for _ in 0..2 {
+            protocol::write_command_message(socket.get_mut(), u32::MAX, &dry, 35).unwrap();
+        }
+        let (_, command) = protocol::read_command_message(&mut socket, 35).unwrap();
+        let Command::SetPlaybackStreamBufferAttr(set) = command else { panic!("{command:?}") };
+        assert_eq!((set.index, set.adjust_latency), (CHANNEL, true));
+        assert_eq!(set.buffer_attr.target_length, 5 * 240 * 8);
     }
 
     #[test]
