@@ -182,6 +182,6 @@ fn one_of_five_packets_is_lost() {
         Impairment { seed: 1, loss: 0.2, delay: Duration::from_millis(51), ..Impairment::NONE };
     run(
         "20 % lost, layers",
-        &narrow_call(Conditions(conditions), [26.0, 24.0], [0.012, 0.005], 1000.0),
+        &narrow_call(Conditions(conditions), [26.0, 24.0], [0.016, 0.005], 1000.0),
     );
 }
