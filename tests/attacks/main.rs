@@ -1,8 +1,8 @@
 //! Attacks by hostile participants and clients: a call goes on, and its participants keep their
 //! media.
 //!
-//! These tests measure programs, so no other binary of tests runs beside them. They run beside each
-//! other: each compares with programs that are not attacked, at the same time.
+//! These tests measure programs, so no other binary of tests runs beside them, and only those of a
+//! hub run beside each other: most of their attackers wait.
 #![cfg(target_os = "linux")]
 
 mod attack;

@@ -7,7 +7,7 @@ use super::{
     broadcast::{Broadcast, Broadcasts, low_priority_runtime},
     hostile_viewer::HostileViewer,
 };
-use crate::rig::process::share_turn;
+use crate::rig::process::take_turn;
 
 /// The highest number of keyframes per second that requests may force.
 const MAX_KEYFRAMES_PER_SECOND: f64 = 2.0;
@@ -33,7 +33,7 @@ const ATTACKS: [&[Attack]; 7] = [
 
 #[test]
 fn no_viewer_reduces_the_frame_rate_of_another() {
-    let _turn = share_turn();
+    let _turn = take_turn();
     let mut broadcasts = Broadcasts { attacked: Broadcast::start(), control: Broadcast::start() };
     let runtime = low_priority_runtime();
     let before = broadcasts.compare("No attack").resident_mib;

@@ -12,7 +12,7 @@ use super::{
     hostile_runtime::SocketBehaviour,
 };
 use crate::rig::{
-    process::{Exit, Hub, Program, at, list, share_turn},
+    process::{Exit, Hub, Program, at, list, take_turn},
     resource_usage::ResourceUsage,
 };
 
@@ -182,7 +182,7 @@ impl Calls {
 
 #[test]
 fn no_guest_reduces_the_frame_rate_of_others_or_floods_third_parties() {
-    let _turn = share_turn();
+    let _turn = take_turn();
     // The attacks of one kind mostly wait, so both kinds run at the same time.
     thread::scope(|scope| {
         for (kind, paired) in KINDS {
@@ -198,11 +198,11 @@ fn attack_calls(kind: &'static str, paired: usize) {
     calls.compare("no attack");
     let silent = join_without_responses(&calls, &runtime, paired);
     redirect_media_to_victim(&mut calls, &runtime, paired);
-    wait_until_consent_expires(&silent);
-    runtime.block_on(silent.leave());
     flood_unknown_streams(&mut calls, &runtime, paired);
     demand_references(&mut calls, &runtime, paired);
     flood_the_hub(&mut calls, &runtime);
+    wait_until_consent_expires(&silent);
+    runtime.block_on(silent.leave());
     calls.attacked.finish();
     calls.control.finish();
 }
