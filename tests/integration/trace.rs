@@ -45,7 +45,7 @@ fn a_traced_run_is_replayed_without_a_difference_and_holds_no_secret() {
     assert_eq!((ada.code, olga.code), (Some(0), Some(0)));
     let log = olga.stderr;
     let place = "session{id=room}:peer{id=1 participant=";
-    for module in ["quintet::conference: ", "quintet::transport::data_channel: "] {
+    for module in ["quintet::conference: ", "quintet_base::transport::data_channel: "] {
         let mut lines = log.lines().filter(|line| line.contains(module));
         assert!(lines.any(|line| line.contains(place)), "no {module} in {place}: {log}");
     }

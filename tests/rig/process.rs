@@ -342,7 +342,7 @@ pub(crate) struct Turn {
 }
 
 /// How many tests may share a turn on an idle machine. Each runs about four programs.
-const SHARES: usize = 4;
+const SHARES: usize = 3;
 
 /// The load for each core above which tests do not share: threads that run or want to.
 const MAX_LOAD_PER_CORE: f64 = 4.0;

@@ -7,7 +7,7 @@
 //! thread of a stream sleeps until the server wants samples or has some.
 
 use std::{
-    ffi::CString,
+    ffi::{CStr, CString},
     fs,
     io::{self, BufRead, BufReader, Cursor, Read, Write},
     net::Shutdown,
@@ -224,6 +224,8 @@ struct Connection {
     socket: BufReader<UnixStream>,
     version: u16,
     payload: Vec<u8>,
+    /// Whether the end of the stream is better than the monitor of a speaker: an echo for all others.
+    refuses_monitors: bool,
 }
 
 /// What the server says that matters to a stream.
@@ -242,7 +244,8 @@ impl Connection {
         socket.set_read_timeout(Some(OPEN_TIMEOUT))?;
         socket.set_write_timeout(Some(OPEN_TIMEOUT))?;
         let socket = BufReader::new(socket);
-        let mut connection = Self { socket, version: MAX_VERSION, payload: vec![] };
+        let mut connection =
+            Self { socket, version: MAX_VERSION, payload: vec![], refuses_monitors: false };
         let cookie = pulseaudio::cookie_path_from_env().and_then(|path| fs::read(path).ok());
         let auth = AuthParams {
             version: MAX_VERSION,
@@ -291,12 +294,23 @@ impl Connection {
                 Ok((_, Command::PlaybackStreamKilled(_) | Command::RecordStreamKilled(_))) => {
                     return Err(ProtocolError::ServerError(PulseError::Killed));
                 }
+                // The server moves a recording whose source is gone to any that is left.
+                Ok((_, Command::RecordStreamMoved(moved)))
+                    if self.refuses_monitors && is_monitor(&moved.device_name) =>
+                {
+                    return Err(ProtocolError::ServerError(PulseError::NoEntity));
+                }
                 // The stream began, was moved, was late: nothing to do.
                 Ok(_) => {}
                 Err(error) => tracing::debug!(%error, "message of the sound server not read"),
             }
         }
     }
+}
+
+/// Whether a source is what a speaker plays.
+fn is_monitor(source: &CStr) -> bool {
+    source.to_bytes().ends_with(b".monitor")
 }
 
 fn create_playback(
@@ -317,6 +331,7 @@ fn create_playback(
 
 fn create_recording(device: &PulseDevice) -> Result<Connection, ProtocolError> {
     let mut connection = Connection::open(&device.server)?;
+    connection.refuses_monitors = !is_monitor(&device.name);
     let bytes = device.callback_bytes();
     let _: CreateRecordStreamReply =
         connection.request(&Command::CreateRecordStream(RecordStreamParams {
@@ -416,7 +431,7 @@ fn to_error(error: ProtocolError) -> Error {
 mod tests {
     use std::{os::unix::net::UnixListener, sync::mpsc::channel};
 
-    use pulseaudio::protocol::{Request, Underflow};
+    use pulseaudio::protocol::{RecordStreamMovedParams, Request, Underflow};
 
     use super::*;
 
@@ -543,7 +558,7 @@ mod tests {
     #[test]
     fn recorded_samples_are_passed_and_the_end_is_told_unless_the_stream_was_dropped() {
         let server = FakeServer::new("record");
-        for is_dropped in [false, true] {
+        for (is_dropped, ends_by_move) in [(false, false), (false, true), (true, false)] {
             let (took, taken) = channel();
             let (ended, end) = channel();
             let take = move |samples: &[f32]| took.send(samples.to_vec()).unwrap();
@@ -560,9 +575,25 @@ mod tests {
                 drop(stream);
                 assert!(end.recv().is_err(), "the thread has ended, and told nothing");
             } else {
+                let mut tell = |command| {
+                    protocol::write_command_message(socket.get_mut(), u32::MAX, &command, 35)
+                };
+                let moved = |name: &CStr| {
+                    Command::RecordStreamMoved(RecordStreamMovedParams {
+                        stream_index: CHANNEL,
+                        device_index: 1,
+                        device_name: name.to_owned(),
+                        device_suspended: false,
+                        buffer_attr: BufferAttr::default(),
+                        configured_source_latency: 0,
+                    })
+                };
+                tell(moved(c"headset")).unwrap();
                 let killed = Command::RecordStreamKilled(CHANNEL);
-                protocol::write_command_message(socket.get_mut(), u32::MAX, &killed, 35).unwrap();
-                assert_eq!(end.recv().unwrap().kind(), ErrorKind::StreamInvalidated);
+                tell(if ends_by_move { moved(c"speaker.monitor") } else { killed }).unwrap();
+                let kinds = [ErrorKind::StreamInvalidated, ErrorKind::DeviceNotAvailable];
+                let gone = kinds[usize::from(ends_by_move)];
+                assert_eq!(end.recv().unwrap().kind(), gone);
             }
         }
     }

@@ -7,7 +7,7 @@ use core::net::IpAddr;
 /// program connects to neither.
 ///
 /// ```
-/// # use quintet::model::candidate_addresses;
+/// # use quintet_base::model::candidate_addresses;
 /// let line = "candidate:1 1 udp 2130706431 192.168.1.5 50000 typ host";
 /// assert_eq!(candidate_addresses(line).count(), 1);
 /// ```

@@ -29,7 +29,7 @@ mod tests {
             assert!(!is_allowed(target, Level::TRACE), "{target}");
             assert!(is_allowed(target, Level::DEBUG), "{target}");
         }
-        for target in ["quintet::playback::voice", "rtc_ice", "webrtc"] {
+        for target in ["quintet_base::playback::voice", "rtc_ice", "webrtc"] {
             assert!(is_allowed(target, Level::TRACE), "{target}");
         }
     }
