@@ -32,7 +32,6 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Uplink {
     shared: Arc<Shared>,
-    turns: ProbeTurns,
     task: Option<AbortHandle>,
 }
 
@@ -69,6 +68,7 @@ struct Shared {
 struct State {
     governor: Governor<PeerId>,
     peers: BTreeMap<PeerId, UplinkPeer>,
+    turns: ProbeTurns,
     /// Whether it was full at the last look.
     was_full: bool,
     report_full: Option<FullReport>,
@@ -126,11 +126,11 @@ impl Uplink {
     ) -> UplinkMember {
         self.task.get_or_insert_with(|| tokio::spawn(run(Arc::clone(&self.shared))).abort_handle());
         let control = connection.rate_control();
-        control.set_probe_turns(&self.turns);
+        let mut state = self.shared.lock();
+        control.set_probe_turns(&state.turns);
         let UplinkNeeds { audio, layers, desired } = UplinkNeeds::AUDIO;
         let setup = GovernedPeer { class, precedence, audio, layers, screen: None, desired };
         let added = UplinkPeer { setup, estimates: connection.estimates(), control };
-        let mut state = self.shared.lock();
         state.governor.set_peer(peer, setup);
         state.peers.insert(peer, added);
         drop(state);
@@ -246,6 +246,8 @@ impl State {
         for (peer, UplinkPeer { control, .. }) in &self.peers {
             control.set_may_probe(self.governor.may_probe(*peer));
         }
+        let arriving = self.peers.values().filter_map(|peer| peer.estimates.borrow().acknowledged);
+        self.turns.set_arriving(Bitrate::from_bps(arriving.map(Bitrate::as_bps).sum()));
         self.follow_fullness(self.governor.is_full());
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::congestion::BandwidthControl;
 use crate::{
     bandwidth::{ProbeToken, Share},
-    model::{MediaTime, PeerId},
+    model::{Bitrate, MediaTime, PeerId},
 };
 
 /// Limits the rate of a connection, which may have ended. Any thread may use it; the connection
@@ -44,6 +44,12 @@ impl ProbeTurns {
     /// Takes the turn, if nobody has it.
     pub(super) fn acquire(&self, peer: PeerId, now: MediaTime) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).acquire(peer, now)
+    }
+
+    /// Notes the rate at which packets of all these connections arrive. The more that is, the shorter are
+    /// the turns.
+    pub fn set_arriving(&self, rate: Bitrate) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).set_arriving(rate);
     }
 
     /// When the last turn ends or has ended.

@@ -277,4 +277,10 @@ fn peers_take_turns_to_probe() {
     assert!(!token.acquire(2, at(50)));
     assert_eq!(token.free_at(at(50)), Some(at(110)));
     assert!(token.acquire(2, at(110)) && !token.acquire(1, at(111)));
+    token.set_arriving(kbps(10_000));
+    assert!(token.acquire(3, at(300)) && !token.acquire(4, at(399)), "a probe adds much");
+    token.set_arriving(kbps(64_000));
+    assert!(token.acquire(4, at(400)) && !token.acquire(5, at(424)) && token.acquire(5, at(425)));
+    token.set_arriving(kbps(1_000_000));
+    assert!(token.acquire(6, at(450)) && !token.acquire(7, at(459)) && token.acquire(7, at(460)));
 }
