@@ -127,7 +127,8 @@ const fn narrow(kbps: u64, delay: Duration) -> Step {
 
 /// A call of 20 s. The bounds are frames a second, and the concealed share from the sixth second on.
 /// They leave room for what differs from run to run: in 16 runs there were 7.4 to 9.5 frames a second
-/// at 150 kbit/s; where 30 % are lost, the longest freeze of ten seeds was 0.5 s.
+/// at 150 kbit/s; where 30 % are lost, the longest freeze of ten seeds was 0.5 s. Where 20 % are lost, 16
+/// of 17 runs have 29 or more, and one had the smallest layer, of 15, for half of the time.
 fn narrow_call(
     conditions: Step,
     fps: [f64; 2],
@@ -172,7 +173,7 @@ fn three_of_ten_packets_are_lost() {
         Impairment { seed: 1, loss: 0.3, delay: Duration::from_millis(51), ..Impairment::NONE };
     run(
         "30 % lost, layers",
-        &narrow_call(Conditions(conditions), [12.0, 10.0], [0.03, 0.02], 1000.0),
+        &narrow_call(Conditions(conditions), [12.0, 10.0], [0.04, 0.02], 1000.0),
     );
 }
 
@@ -182,6 +183,6 @@ fn one_of_five_packets_is_lost() {
         Impairment { seed: 1, loss: 0.2, delay: Duration::from_millis(51), ..Impairment::NONE };
     run(
         "20 % lost, layers",
-        &narrow_call(Conditions(conditions), [26.0, 24.0], [0.016, 0.005], 1000.0),
+        &narrow_call(Conditions(conditions), [18.0, 24.0], [0.016, 0.005], 1000.0),
     );
 }
