@@ -11,12 +11,9 @@ use std::{
     },
 };
 
-use tokio::{
-    sync::{Notify, watch},
-    task::AbortHandle,
-};
+use tokio::sync::{Notify, watch};
 
-use super::ticks::tick_unless_idle;
+use super::ticks::{OwnedTask, tick_unless_idle};
 use crate::{
     bandwidth::{AudioChoice, AudioUse, Estimate},
     media::{EncodedAudio, Fanout, LayerSwitch, Subscription, now},
@@ -31,7 +28,7 @@ const MAX_AUDIO_LAG: usize = 25;
 #[derive(Default)]
 pub(super) struct AudioListeners {
     shared: Arc<Shared>,
-    task: Option<AbortHandle>,
+    task: OwnedTask,
 }
 
 /// A peer connection that gets audio.
@@ -73,7 +70,7 @@ impl AudioListeners {
         audio: &Fanout<EncodedAudio>,
         (peer, connection): (PeerId, AudioListener),
     ) -> Subscription<EncodedAudio> {
-        self.task.get_or_insert_with(|| tokio::spawn(run(Arc::clone(&self.shared))).abort_handle());
+        self.task.start_once(|| run(Arc::clone(&self.shared)));
         let choice = AudioChoice::new(&connection.estimates.borrow());
         let subscription = audio.subscribe_layer(MAX_AUDIO_LAG, choice.layer());
         let switch = subscription.layer_switch();
@@ -103,14 +100,6 @@ impl AudioListeners {
     /// The layer that a peer gets; `None` if it gets no audio.
     pub(super) fn layer(&self, peer: PeerId) -> Option<AudioLayer> {
         Some(self.shared.lock().get(&peer)?.switch.taken())
-    }
-}
-
-impl Drop for AudioListeners {
-    fn drop(&mut self) {
-        if let Some(task) = &self.task {
-            task.abort();
-        }
     }
 }
 

@@ -4,11 +4,35 @@ use std::time::Duration;
 
 use tokio::{
     sync::Notify,
+    task::AbortHandle,
     time::{MissedTickBehavior, interval},
 };
 
 /// The time between two ticks.
 const INTERVAL: Duration = Duration::from_millis(100);
+
+/// A task that is started once and ends when this is dropped.
+#[derive(Debug, Default)]
+pub(super) struct OwnedTask(Option<AbortHandle>);
+
+impl OwnedTask {
+    /// Spawns the task, unless that was done before.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub(super) fn start_once<F: Future<Output = ()> + Send + 'static>(
+        &mut self,
+        task: impl FnOnce() -> F,
+    ) {
+        self.0.get_or_insert_with(|| tokio::spawn(task()).abort_handle());
+    }
+}
+
+impl Drop for OwnedTask {
+    fn drop(&mut self) {
+        self.0.iter().for_each(AbortHandle::abort);
+    }
+}
 
 /// Calls `tick` ten times a second on the calling task. While `is_idle`, it sleeps until `wake` is
 /// notified. It never returns.

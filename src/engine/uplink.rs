@@ -10,12 +10,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::{
-    sync::{Notify, watch},
-    task::AbortHandle,
-};
+use tokio::sync::{Notify, watch};
 
-use super::ticks::tick_unless_idle;
+use super::ticks::{OwnedTask, tick_unless_idle};
 use crate::{
     bandwidth::{
         AUDIO_WIRE_RATE, Estimate, GovernedPeer, Governor, LayerCost, Precedence, PriorityClass,
@@ -32,7 +29,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Uplink {
     shared: Arc<Shared>,
-    task: Option<AbortHandle>,
+    task: OwnedTask,
 }
 
 /// What a connection would send.
@@ -124,7 +121,7 @@ impl Uplink {
         connection: &Connection,
         (class, precedence): (PriorityClass, Precedence),
     ) -> UplinkMember {
-        self.task.get_or_insert_with(|| tokio::spawn(run(Arc::clone(&self.shared))).abort_handle());
+        self.task.start_once(|| run(Arc::clone(&self.shared)));
         let control = connection.rate_control();
         let mut state = self.shared.lock();
         control.set_probe_turns(&state.turns);
@@ -183,14 +180,6 @@ impl Drop for UplinkMember {
         // The task sleeps while there is no peer.
         if state.peers.is_empty() {
             state.follow_fullness(false);
-        }
-    }
-}
-
-impl Drop for Uplink {
-    fn drop(&mut self) {
-        if let Some(task) = &self.task {
-            task.abort();
         }
     }
 }

@@ -9,12 +9,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::{Notify, watch},
-    task::AbortHandle,
-};
+use tokio::sync::{Notify, watch};
 
-use super::{late_encoders::LateEncoders, ticks::tick_unless_idle, uplink::UplinkNeeds};
+use super::{
+    late_encoders::LateEncoders,
+    ticks::{OwnedTask, tick_unless_idle},
+    uplink::UplinkNeeds,
+};
 use crate::{
     bandwidth::{Allocation, Estimate, LayerAllocator, LayerCost, ViewerState, video_share},
     encode::{VideoEncoder, VideoSettings},
@@ -40,7 +41,7 @@ pub(super) type LateReport = Box<dyn Fn(bool) + Send>;
 /// The layers of one source of video. Dropping it ends its task and its encoders.
 pub(super) struct VideoLayers {
     shared: Arc<Shared>,
-    task: Option<AbortHandle>,
+    task: OwnedTask,
 }
 
 /// A peer connection that may get video.
@@ -160,7 +161,7 @@ impl VideoLayers {
             changes: 0,
         };
         let shared = Shared { state: Mutex::new(state), has_viewers: Notify::new() };
-        Self { shared: Arc::new(shared), task: None }
+        Self { shared: Arc::new(shared), task: OwnedTask::default() }
     }
 
     /// Sets what is told when encoders are late, and when they are not any more.
@@ -175,7 +176,7 @@ impl VideoLayers {
     /// # Panics
     /// Outside of a tokio runtime.
     pub(super) fn set_viewer(&mut self, peer: PeerId, viewer: Option<VideoViewer>) {
-        self.task.get_or_insert_with(|| tokio::spawn(run(Arc::clone(&self.shared))).abort_handle());
+        self.task.start_once(|| run(Arc::clone(&self.shared)));
         self.shared.lock().set_viewer(peer, viewer, now());
         self.shared.has_viewers.notify_one();
     }
@@ -247,14 +248,6 @@ impl VideoLayers {
     #[cfg(test)]
     pub(super) fn tick(&self, now: MediaTime) {
         drop(self.shared.lock().tick(now));
-    }
-}
-
-impl Drop for VideoLayers {
-    fn drop(&mut self) {
-        if let Some(task) = &self.task {
-            task.abort();
-        }
     }
 }
 

@@ -11,7 +11,7 @@ pub(crate) fn radio_item(ui: &mut Ui, text: &str, chosen: bool) -> egui::Respons
     response
 }
 
-/// Draws an item of a menu that does something. Its text is below that of the other items.
+/// Draws an item of a menu that does something, its text aligned with those of other items.
 pub(crate) fn action_item(ui: &mut Ui, text: &str) -> egui::Response {
     let response = item(ui, text, false);
     let is_enabled = ui.is_enabled();

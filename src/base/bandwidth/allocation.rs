@@ -14,10 +14,10 @@ use self::{
     viewer::{BASE_SHARE, LayerPoint, Viewer},
 };
 use super::{Estimate, LayerCost};
-use crate::model::{Bitrate, Layer, LayerRates, MediaTime, Size};
+use crate::model::{AudioLayer, Bitrate, Layer, LayerRates, MediaTime, Size};
 
-/// The rate of Opus with 40 kbit/s and 50 packets a second on the wire.
-pub const AUDIO_WIRE_RATE: Bitrate = Bitrate::from_kbps(66);
+/// The rate of audio on the wire that is assumed until one is told or measured.
+pub const AUDIO_WIRE_RATE: Bitrate = AudioLayer::Standard.wire_rate();
 
 /// The bytes of a packet's headers on the wire: UDP and IPv4, RTP with an extension, and the tag of
 /// SRTP.

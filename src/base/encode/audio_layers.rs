@@ -36,10 +36,10 @@ struct LayerEncoder {
 }
 
 /// The length of a round in samples, the longest packet: packets of all layers end with it.
-const ROUND_SAMPLES: u64 = 1920;
+const ROUND_SAMPLES: u64 = AudioLayer::Low.packet_samples();
 
 /// The length of the shortest packet in samples.
-const PACKET_SAMPLES: u64 = 960;
+const PACKET_SAMPLES: u64 = AudioLayer::Standard.packet_samples();
 
 /// The length of a block in samples.
 const BLOCK_SAMPLES: u64 = crate::media::BLOCK_SAMPLES as u64;

@@ -2,7 +2,7 @@
 
 use crate::{
     media::{AUDIO_RATE, BLOCK_SAMPLES},
-    model::MediaTime,
+    model::{AudioLayer, MediaTime},
 };
 
 /// Numbers blocks of 10 ms in samples, so that RTP timestamps stay in step with time. After lost
@@ -17,7 +17,7 @@ pub(super) struct BlockNumbering {
 }
 
 /// The unit in which numbers are skipped: 20 ms.
-const PACKET_SAMPLES: u64 = 2 * BLOCK_SAMPLES as u64;
+const PACKET_SAMPLES: u64 = AudioLayer::Standard.packet_samples();
 
 /// A block that starts this much later than the end of the previous one follows a gap.
 ///

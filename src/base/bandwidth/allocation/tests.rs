@@ -362,7 +362,7 @@ fn a_share_is_what_audio_and_repeats_leave() {
     let rate = Bitrate::from_kbps(1000);
     let estimate = BandwidthEstimator::new(rate, rate..=rate).estimate();
     let estimate = Estimate { target: rate, loss: 0.1, ..estimate };
-    assert_eq!(video_share(&estimate, AUDIO_WIRE_RATE), Bitrate::from_bps(795_600));
+    assert_eq!(video_share(&estimate, AUDIO_WIRE_RATE), Bitrate::from_bps(795_960));
     let lossy = Estimate { loss: 0.5, target: Bitrate::from_kbps(50), ..estimate };
     assert_eq!(video_share(&lossy, AUDIO_WIRE_RATE), Bitrate::default());
     let wire = |kbps, fps| wire_rate(Bitrate::from_kbps(kbps), fps).as_bps() / 1000;

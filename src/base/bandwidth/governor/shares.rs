@@ -89,8 +89,8 @@ pub(super) struct Rank {
 /// A peer keeps this part of its target free for what encoders overshoot.
 const USED_SHARE: f64 = 0.95;
 
-/// A probe looks for so much more than the sum. What it proves is added at once.
-const PROBED_SHARE: f64 = 0.25;
+/// A probe looks for so much more than what all peers get together. What it proves is added at once.
+pub(super) const PROBED_SHARE: f64 = 0.25;
 
 impl PriorityClass {
     const ALL: [Self; 3] = [Self::Conference, Self::Star, Self::OneWay];

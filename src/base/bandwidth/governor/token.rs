@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::shares::PROBED_SHARE;
 use crate::model::{Bitrate, MediaTime};
 
 /// Lets one peer of this machine probe at a time: probes of several peers at once fill the queue of
@@ -17,9 +18,6 @@ pub struct ProbeToken<K> {
 
 /// How long a probe takes: its packets, and what their queue needs to drain.
 const HELD: Duration = Duration::from_millis(100);
-
-/// The part of what arrives at all peers that probes may add at a time, as within a governed group.
-const ADDED: f64 = 0.25;
 
 /// The rate of a large probe: twice what a picture of 720p needs.
 const PROBED_BPS: f64 = 4e6;
@@ -43,9 +41,10 @@ impl<K: Copy + PartialEq> ProbeToken<K> {
         is_free
     }
 
-    /// Notes the rate at which packets of all peers arrive.
+    /// Notes the rate at which the packets of all peers together arrive at the other ends. Probes may
+    /// add a quarter of it at a time.
     pub fn set_arriving(&mut self, rate: Bitrate) {
-        let added = ADDED * rate.as_bps() as f64;
+        let added = PROBED_SHARE * rate.as_bps() as f64;
         self.turn = HELD.mul_f64((PROBED_BPS / added.max(1.0)).clamp(SHORTEST, 1.0));
     }
 

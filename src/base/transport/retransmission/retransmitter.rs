@@ -14,7 +14,7 @@ use rtc::{
 use super::{
     recovery::answers_nacks,
     rtx::{self, RtxStream},
-    transmissions::{Fate, PacketId, Transmissions},
+    transmissions::{PacketId, PacketStatus, Transmissions},
 };
 use crate::bandwidth::PacketResult;
 
@@ -176,11 +176,11 @@ impl Retransmitter {
         now: Instant,
     ) -> Vec<rtp::Packet> {
         let mut lost = vec![];
-        for (number, id, fate) in self.transmissions.on_feedback(results, now) {
+        for (number, id, status) in self.transmissions.on_feedback(results, now) {
             let sent = self.stream(id.ssrc).and_then(|stream| stream.find(id.sequence));
             if let Some(sent) = sent {
-                sent.follow(number, fate);
-                lost.extend((fate == Fate::Lost).then_some(id));
+                sent.follow(number, status);
+                lost.extend((status == PacketStatus::Lost).then_some(id));
             }
         }
         let mut repeats = vec![];
@@ -281,13 +281,13 @@ impl SentPacket {
     }
 
     /// Follows what is told of one of its transmissions.
-    fn follow(&mut self, number: u64, fate: Fate) {
-        match fate {
-            Fate::Arrived => self.has_arrived = true,
-            Fate::Lost if self.outstanding_after.is_none_or(|after| number > after) => {
+    fn follow(&mut self, number: u64, status: PacketStatus) {
+        match status {
+            PacketStatus::Received => self.has_arrived = true,
+            PacketStatus::Lost if self.outstanding_after.is_none_or(|after| number > after) => {
                 self.outstanding = self.outstanding.saturating_sub(1);
             }
-            Fate::Lost => {}
+            PacketStatus::Lost => {}
         }
     }
 

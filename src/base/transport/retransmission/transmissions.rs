@@ -33,9 +33,9 @@ pub(super) struct PacketId {
 
 /// What became of a transmission.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Fate {
-    /// It arrived.
-    Arrived,
+pub(super) enum PacketStatus {
+    /// It was received.
+    Received,
     /// It did not, although later ones have.
     Lost,
 }
@@ -67,27 +67,27 @@ impl Transmissions {
         &mut self,
         results: &[PacketResult],
         now: Instant,
-    ) -> Vec<(u64, PacketId, Fate)> {
+    ) -> Vec<(u64, PacketId, PacketStatus)> {
         let mut news = vec![];
         for result in results {
             let number = result.number();
             let found = self.known.binary_search_by_key(&number, |sent| sent.number);
             let Some(sent) = found.ok().and_then(|at| self.known.get_mut(at)) else { continue };
-            let fate = match result {
-                PacketResult::Received { .. } => Fate::Arrived,
-                PacketResult::Lost { .. } => Fate::Lost,
+            let status = match result {
+                PacketResult::Received { .. } => PacketStatus::Received,
+                PacketResult::Lost { .. } => PacketStatus::Lost,
             };
-            let was_lost = std::mem::replace(&mut sent.is_lost, fate == Fate::Lost);
-            if fate == Fate::Arrived || !was_lost {
-                news.push((number, sent.packet, fate));
+            let was_lost = std::mem::replace(&mut sent.is_lost, status == PacketStatus::Lost);
+            if status == PacketStatus::Received || !was_lost {
+                news.push((number, sent.packet, status));
             }
-            if fate == Fate::Arrived && was_lost {
+            if status == PacketStatus::Received && was_lost {
                 self.overtaken_at = Some(now);
             }
         }
         let is_overtaking = |at: Instant| now.saturating_duration_since(at) < OVERTAKING;
         if self.overtaken_at.is_some_and(is_overtaking) {
-            news.retain(|(_, _, fate)| *fate == Fate::Arrived);
+            news.retain(|(_, _, status)| *status == PacketStatus::Received);
         }
         news
     }
@@ -119,8 +119,14 @@ mod tests {
     fn a_loss_is_told_once_and_of_video_only() {
         let (mut video, now) = (sent(&[1, 3, 4]), Instant::now());
         let news = video.on_feedback(&[lost(1), lost(2), received(3)], now);
-        assert_eq!(news, [(1, packet(1), Fate::Lost), (3, packet(3), Fate::Arrived)]);
-        assert_eq!(video.on_feedback(&[lost(1), lost(4)], now), [(4, packet(4), Fate::Lost)]);
+        assert_eq!(
+            news,
+            [(1, packet(1), PacketStatus::Lost), (3, packet(3), PacketStatus::Received)]
+        );
+        assert_eq!(
+            video.on_feedback(&[lost(1), lost(4)], now),
+            [(4, packet(4), PacketStatus::Lost)]
+        );
         assert_eq!(video.newest(), Some(4));
     }
 
@@ -128,7 +134,10 @@ mod tests {
     fn where_packets_overtake_each_other_a_report_proves_no_loss() {
         let (mut video, now) = (sent(&[1, 2, 3]), Instant::now());
         assert_eq!(video.on_feedback(&[lost(1)], now).len(), 1);
-        assert_eq!(video.on_feedback(&[received(1)], now), [(1, packet(1), Fate::Arrived)]);
+        assert_eq!(
+            video.on_feedback(&[received(1)], now),
+            [(1, packet(1), PacketStatus::Received)]
+        );
         assert_eq!(video.on_feedback(&[lost(2)], now + OVERTAKING / 2), []);
         assert_eq!(video.on_feedback(&[lost(3)], now + OVERTAKING).len(), 1);
     }
