@@ -17,5 +17,5 @@ pub use hub::{
 };
 pub use rooms::{
     ConnectionId, DisconnectReason, OwnerKeys, Rooms, RoomsInput, RoomsOutput, RoomsTimer,
-    SourceAddress,
+    SessionAbout, SourceAddress,
 };

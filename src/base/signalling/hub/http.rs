@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::{
     handshake,
     host_and_origin::{self, HostNames, RequestRefusal},
-    listener::HubCx,
+    rooms_link::{RoomsClosed, RoomsLink},
     routes::{self, Route},
 };
 use crate::model::{HubUrl, MAX_MESSAGE_BYTES, PROTOCOL, SessionId};
@@ -64,11 +64,21 @@ pub(super) enum Refusal {
     HandshakeBody,
     /// The hub has too many connections.
     TooManyConnections,
+    /// Its address asks too often about sessions.
+    TooManyQuestions,
+    /// The hub is being closed.
+    HubCloses,
 }
 
 impl From<RequestRefusal> for Refusal {
     fn from(refusal: RequestRefusal) -> Self {
         Self::Request(refusal)
+    }
+}
+
+impl From<RoomsClosed> for Refusal {
+    fn from(RoomsClosed: RoomsClosed) -> Self {
+        Self::HubCloses
     }
 }
 
@@ -92,13 +102,17 @@ impl Refusal {
             Self::TooManyConnections => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
             }
+            Self::TooManyQuestions => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
             Self::Request(_)
             | Self::BareLineFeed
             | Self::BodyTooLong
             | Self::BodyTooSlow
             | Self::BrokenBody
             | Self::NotFound
-            | Self::HandshakeBody => {}
+            | Self::HandshakeBody
+            | Self::HubCloses => {}
         }
         response
     }
@@ -130,17 +144,23 @@ impl Refusal {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "this hub has too many connections, or too many from your address; try again later",
             ),
+            Self::TooManyQuestions => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "your address asks too often about sessions; try again later",
+            ),
+            Self::HubCloses => (StatusCode::SERVICE_UNAVAILABLE, "this hub is being closed"),
         }
     }
 }
 
 /// Responds to a request: checks who sent it, finds its endpoint, reads its body.
-pub(super) async fn respond(request: Request<Incoming>, cx: &HubCx) -> Reply {
-    let reply = handle(request, cx).await;
+pub(super) async fn respond(request: Request<Incoming>, link: &RoomsLink<'_>) -> Reply {
+    let reply = handle(request, link).await;
     reply.unwrap_or_else(|refusal| Reply::Response(refusal.into_response()))
 }
 
-async fn handle(request: Request<Incoming>, cx: &HubCx) -> Result<Reply, Refusal> {
+async fn handle(request: Request<Incoming>, link: &RoomsLink<'_>) -> Result<Reply, Refusal> {
+    let cx = link.cx;
     check_sender(&request, &cx.names)?;
     if request.body().size_hint().lower() > MAX_BODY_BYTES as u64 {
         return Err(Refusal::BodyTooLong);
@@ -155,6 +175,7 @@ async fn handle(request: Request<Incoming>, cx: &HubCx) -> Result<Reply, Refusal
         }
         Route::Root => root(),
         Route::SessionPage(session) => session_page(&session, &cx.link_base.current()),
+        Route::About(session) => about(session, link).await?,
         Route::BrokenLink => broken_link_page(),
     };
     // No endpoint uses one yet.
@@ -204,6 +225,13 @@ pub(super) fn close_after(response: &mut HttpResponse) {
 fn root() -> HttpResponse {
     let text = format!(r#"{{"quintet":{{"protocol":{PROTOCOL}}}}}"#);
     response(StatusCode::OK, "application/json", text)
+}
+
+/// What anybody may learn of a session. The answer for one that is not open has the same form.
+async fn about(session: SessionId, link: &RoomsLink<'_>) -> Result<HttpResponse, Refusal> {
+    let about = link.about(session).await?.map_err(|_| Refusal::TooManyQuestions)?;
+    let text = serde_json::to_string(&about).expect("it is serializable");
+    Ok(response(StatusCode::OK, "application/json", text))
 }
 
 /// The same page for every id: it does not show whether the session is open.

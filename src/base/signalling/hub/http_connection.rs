@@ -35,6 +35,7 @@ use super::{
     listener::{ConnectionUpdate, HubCx},
     proxy,
     request_head::{HeadFindings, HeadInspector},
+    rooms_link::RoomsLink,
 };
 use crate::signalling::rooms::ConnectionId;
 
@@ -194,7 +195,8 @@ impl HttpConnection {
         let proof = self
             .reached
             .and_then(|at| Some((self.cx.identity.answer_challenge(request.headers(), at)?, at)));
-        let (mut response, upgrade) = match http::respond(request, &self.cx).await {
+        let link = RoomsLink { id: incoming.id, source: incoming.source, cx: &self.cx };
+        let (mut response, upgrade) = match http::respond(request, &link).await {
             Reply::Response(_) if incoming.admit == Admit::ReturningOnly => {
                 return Err(Refusal::TooManyConnections);
             }

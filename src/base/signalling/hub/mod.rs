@@ -1,5 +1,6 @@
 //! The hub: one HTTP port. Requests to `/signal` become WebSocket connections to the rooms.
 
+mod about_limiter;
 mod connection;
 mod connection_limiter;
 mod handshake;

@@ -19,6 +19,7 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::{
+    about_limiter::AboutLimiter,
     join_queue::JoinQueue,
     outbox::{CloseCause, MAX_BYTES, MAX_BYTES_UNPROVEN, MAX_TOTAL_BYTES, Outbox},
     shared_message::SharedMessage,
@@ -27,7 +28,7 @@ use crate::{
     model::{
         ClientMessage, HubMessage, HubUrl, Instance, MediaTime, ParticipantId, Secret, SessionId,
     },
-    signalling::rooms::{ConnectionId, Rooms, RoomsInput, RoomsOutput},
+    signalling::rooms::{ConnectionId, Rooms, RoomsInput, RoomsOutput, SessionAbout},
 };
 
 /// The most events of all connections that wait for the rooms; further connections wait to send
@@ -53,6 +54,9 @@ pub(super) enum ConnectionEvent {
     SeatQuery(ParticipantId, oneshot::Sender<bool>),
     /// The client asks to join or open a session. The answer may come later: whether it may.
     JoinPermit(SessionId, oneshot::Sender<bool>),
+    /// Somebody who is no participant asks about a session. The answer is the time to wait if that
+    /// address asks too often.
+    About(IpAddr, SessionId, oneshot::Sender<Result<SessionAbout, Duration>>),
     /// The client sent another message.
     Message(ClientMessage),
     /// The client is alive, although it has sent no message for the rooms.
@@ -94,6 +98,7 @@ pub(super) struct RoomsActor {
     /// Whether many bytes wait for a connection, perhaps only because its task had no turn.
     should_yield: bool,
     join_queue: JoinQueue,
+    about_limiter: AboutLimiter,
     /// The run of the program that runs the hub, and where to report the number of guests.
     host: Option<(Instance, watch::Sender<usize>)>,
     /// The base URL of session links.
@@ -137,6 +142,7 @@ impl RoomsActor {
             queued_bytes: Arc::default(),
             should_yield: false,
             join_queue: JoinQueue::default(),
+            about_limiter: AboutLimiter::default(),
             host,
             link_base,
         };
@@ -217,25 +223,8 @@ impl RoomsActor {
         }
         let now = self.clock.now();
         match event {
-            ConnectionEvent::Hello { source, outbox, mut hello } => {
-                if let RoomsInput::Hello { link_base, .. } = &mut hello {
-                    *link_base = self.link_base.borrow().to_string();
-                }
-                self.join_queue.add_connection(source, connection, now);
-                let handle = ConnectionHandle {
-                    source,
-                    outbox,
-                    connected_at: now,
-                    is_reading: false,
-                    join_permit: None,
-                };
-                self.connections.insert(connection, handle);
-                debug!(
-                    connection = connection.0,
-                    connections = self.connections.len(),
-                    "connection up"
-                );
-                self.rooms.handle(hello, now);
+            ConnectionEvent::Hello { source, outbox, hello } => {
+                self.on_hello(connection, (source, outbox), hello);
             }
             ConnectionEvent::SeatQuery(participant, answer) => {
                 // The connection may have ended meanwhile.
@@ -251,6 +240,11 @@ impl RoomsActor {
                 }
                 self.rooms.handle(RoomsInput::KeepAlive { connection }, now);
             }
+            ConnectionEvent::About(source, session, answer) => {
+                let allowed = self.about_limiter.take(source, now);
+                // The connection may have ended meanwhile.
+                let _ = answer.send(allowed.map(|()| self.rooms.about(&session)));
+            }
             ConnectionEvent::Message(message) => {
                 self.rooms.handle(RoomsInput::Message { connection, message }, now)
             }
@@ -262,6 +256,29 @@ impl RoomsActor {
                 self.rooms.handle(RoomsInput::Closed { connection }, now);
             }
         }
+    }
+
+    fn on_hello(
+        &mut self,
+        connection: ConnectionId,
+        (source, outbox): (IpAddr, Outbox),
+        mut hello: RoomsInput,
+    ) {
+        let now = self.clock.now();
+        if let RoomsInput::Hello { link_base, .. } = &mut hello {
+            *link_base = self.link_base.borrow().to_string();
+        }
+        self.join_queue.add_connection(source, connection, now);
+        let handle = ConnectionHandle {
+            source,
+            outbox,
+            connected_at: now,
+            is_reading: false,
+            join_permit: None,
+        };
+        self.connections.insert(connection, handle);
+        debug!(connection = connection.0, connections = self.connections.len(), "connection up");
+        self.rooms.handle(hello, now);
     }
 
     /// Answers the requests to join or open a session: those that are granted now, and those that

@@ -3,7 +3,7 @@
 //! The way back is the outbox that comes with `hello`; its receiver yields messages as values. A
 //! WebSocket (`hub/connection.rs`) is one user of both.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use tokio::sync::oneshot;
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     model::{ClientMessage, ParticipantId, SessionId},
-    signalling::rooms::{ConnectionId, RoomsInput},
+    signalling::rooms::{ConnectionId, RoomsInput, SessionAbout},
 };
 
 /// A participant's connection to the rooms. Close it with [`Self::close`]; without that, the rooms
@@ -46,6 +46,20 @@ impl RoomsLink<'_> {
         let (answer, has_seat) = oneshot::channel();
         let sent = self.send_event(ConnectionEvent::SeatQuery(participant.clone(), answer)).await;
         sent.is_ok() && has_seat.await == Ok(true)
+    }
+
+    /// What anybody may learn of a session, or how long this address has to wait before it may ask.
+    /// No `hello` is needed.
+    ///
+    /// # Errors
+    /// [`RoomsClosed`]
+    pub(super) async fn about(
+        &self,
+        session: SessionId,
+    ) -> Result<Result<SessionAbout, Duration>, RoomsClosed> {
+        let (answer, about) = oneshot::channel();
+        self.send_event(ConnectionEvent::About(self.source, session, answer)).await?;
+        about.await.map_err(|_| RoomsClosed)
     }
 
     /// Sends a message to the rooms. Waits for its turn if it opens or joins a session; returns the
@@ -225,5 +239,21 @@ mod tests {
         let joined = [members[0].inbox.recv().await, members[1].inbox.recv().await];
         let [first, second] = joined.map(|message| message.unwrap().text());
         assert_eq!(first.as_ptr(), second.as_ptr(), "{first} {second}");
+    }
+
+    #[tokio::test]
+    async fn an_address_that_asks_too_often_about_sessions_is_told_to_wait() {
+        let (cx, _rooms, _base) = start_rooms();
+        let session = SessionId::parse("a").unwrap();
+        let source = [192, 0, 2, 1].into();
+        let mut refused = false;
+        for number in 0..1000 {
+            // Each on a connection of its own.
+            let link = RoomsLink { id: ConnectionId(number), source, cx: &cx };
+            refused |= link.about(session.clone()).await.unwrap().is_err();
+        }
+        assert!(refused);
+        let link = RoomsLink { id: ConnectionId(1000), source: [192, 0, 2, 2].into(), cx: &cx };
+        assert!(link.about(session).await.unwrap().is_ok_and(|about| !about.open));
     }
 }

@@ -14,6 +14,8 @@ pub(super) enum Route {
     Signal,
     /// `BASE/s/ID`: the page of a session.
     SessionPage(SessionId),
+    /// `BASE/s/ID/about`: what anybody may learn of a session.
+    About(SessionId),
     /// `BASE/s/…` with something that cannot be an id.
     BrokenLink,
 }
@@ -24,13 +26,17 @@ impl Route {
     /// A proxy may add any prefix, and the hub is not told which. So the end of the path decides,
     /// and a link is cut at its last `/s/` (`PROTOCOL.md`, "Connections"). `/s/signal` is the page
     /// of a session that is called so, except for a WebSocket handshake, whose prefix is `/s`: no
-    /// page begins one.
+    /// page begins one. `/s/s/about` is about the session `s`, rather than the page of a session
+    /// `about` behind the prefix `/s`.
     ///
     /// # Errors
     /// [`Refusal::NotFound`] if there is nothing.
     pub(super) fn of(path: &str, is_handshake: bool) -> Result<Self, Refusal> {
         if path.ends_with("/signal") && (is_handshake || !path.ends_with("/s/signal")) {
             return Ok(Self::Signal);
+        }
+        if let Some(session) = path.strip_suffix("/about").and_then(linked_session) {
+            return Ok(Self::About(session));
         }
         // A session link may end in a slash, unless the id is empty then.
         let trimmed = path.strip_suffix('/').unwrap_or(path);
@@ -57,9 +63,18 @@ impl Route {
     /// The methods besides `HEAD`. One with a body gets it whole, see `http::read_body`.
     const fn methods(&self) -> &'static [Method] {
         match self {
-            Self::Root | Self::Signal | Self::SessionPage(_) | Self::BrokenLink => &[Method::GET],
+            Self::Root
+            | Self::Signal
+            | Self::SessionPage(_)
+            | Self::About(_)
+            | Self::BrokenLink => &[Method::GET],
         }
     }
+}
+
+/// The session whose link ends a path.
+fn linked_session(path: &str) -> Option<SessionId> {
+    path.rsplit_once("/s/").and_then(|(_, id)| SessionId::parse(id).ok())
 }
 
 /// The value of the field `Allow` for these methods of an endpoint.
@@ -105,6 +120,26 @@ mod tests {
             assert_eq!(Route::of(path, true), Ok(Route::Signal), "{path}");
         }
         assert_eq!(Route::of("/s/signal/", false), page("signal"));
+    }
+
+    #[test]
+    fn what_is_said_about_a_session_is_below_its_link() {
+        let about = |id: &str| Ok(Route::About(SessionId::parse(id).unwrap()));
+        for (path, id) in [
+            ("/s/a/about", "a"),
+            ("/quintet/s/a/about", "a"),
+            ("/s/signal/about", "signal"),
+            ("/s/about/about", "about"),
+            ("/s/s/about", "s"),
+        ] {
+            assert_eq!(Route::of(path, false), about(id), "{path}");
+        }
+        for path in ["/s/about", "/s/about/", "/quintet/s/about"] {
+            assert_eq!(Route::of(path, false), page("about"), "{path}");
+        }
+        for path in ["/about", "/s//about", "/s/-a/about", "/s/a/b/about"] {
+            assert_eq!(Route::of(path, false), Err(Refusal::NotFound), "{path}");
+        }
     }
 
     #[test]

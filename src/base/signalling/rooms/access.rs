@@ -55,6 +55,11 @@ impl Access {
         self.is_locked.then_some((ErrorCode::SessionFull, text))
     }
 
+    /// Whether nobody new is let in.
+    pub(super) fn is_locked(&self) -> bool {
+        self.is_locked
+    }
+
     fn add_ejected(&mut self, seat: &Seat, source: Option<SourceAddress>, now: MediaTime) {
         self.ejected.retain(|member| member.participant != seat.participant && now < member.until);
         if self.ejected.len() >= MAX_EJECTED {

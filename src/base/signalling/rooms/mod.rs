@@ -1,6 +1,7 @@
 //! The hub's rooms: which participant is in which session, and which messages the others get. Pure:
 //! time is passed in as a value.
 
+mod about;
 mod access;
 mod edge;
 mod home;
@@ -18,6 +19,7 @@ use crate::model::{
     ClientMessage, HubMessage, Instance, MediaTime, ParticipantId, Secret, SessionId,
 };
 
+pub use about::SessionAbout;
 use edge::Edge;
 use home::Home;
 pub use owner_keys::OwnerKeys;
@@ -207,6 +209,11 @@ impl Rooms {
     /// Whether a participant has a seat in any session, connected or not.
     pub fn has_any_seat(&self, participant: &ParticipantId) -> bool {
         self.home.has_any_seat(participant)
+    }
+
+    /// What anybody may learn of a session without joining it.
+    pub fn about(&self, session: &SessionId) -> SessionAbout {
+        self.home.about(session)
     }
 
     /// The next output, in order.

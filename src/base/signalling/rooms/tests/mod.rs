@@ -1,5 +1,6 @@
 //! The rules of the rooms, one test each, in virtual time.
 
+mod about;
 mod access;
 mod leave_close;
 mod limits;
