@@ -33,6 +33,9 @@ const COOKIE_ECHO: u8 = 10;
 const COOKIE_ACK: u8 = 11;
 const FORWARD_TSN: u8 = 192;
 
+/// The length of a FORWARD TSN chunk without streams (RFC 3758, section 3.2).
+const FORWARD_TSN_MIN: usize = 8;
+
 /// How far behind the cumulative TSN a gap block of a SACK may reach. The number of chunks in
 /// flight is bounded by the send buffer of the data channel, and is smaller.
 const MAX_GAP: u16 = 4096;
@@ -73,7 +76,10 @@ fn is_harmless_chunk(chunk: &[u8]) -> bool {
     match chunk[0] {
         ABORT | ERROR => has_whole_causes(chunk),
         SACK => has_bounded_gap_blocks(chunk),
-        FORWARD_TSN => false,
+        // `rtc-sctp` rejects a shorter one. The parameter by which browsers say in INIT that they
+        // support the chunk (RFC 3758, section 3.1) has the same number, and looks like one of four
+        // bytes.
+        FORWARD_TSN => chunk.len() < FORWARD_TSN_MIN,
         _ => true,
     }
 }
@@ -188,6 +194,23 @@ mod tests {
         ] {
             assert!(!is_harmless(&packet(&chunks)), "{chunks:?}");
         }
+    }
+
+    #[test]
+    fn a_browser_may_say_that_it_supports_what_is_not_used() {
+        // As Chromium 156 sends it: zero checksum (RFC 9653), the supported extensions, and FORWARD
+        // TSN.
+        let parameters = [
+            &[0x80, 0x01, 0, 8, 0, 0, 0, 1][..],
+            &[0xc0, 0, 0, 4],
+            &[0x80, 0x08, 0, 6, 0x82, 0xc0, 0, 0],
+        ];
+        let fixed = [[0x5e; 4], [0, 0x50, 0, 0], [0xff; 4], [0x3a; 4]].concat();
+        for kind in [1, 2] {
+            let init = chunk_of(kind, &[fixed.clone(), parameters.concat()].concat());
+            assert!(is_harmless(&packet(&[init])), "{kind}");
+        }
+        assert!(!is_harmless(&packet(&[chunk_of(FORWARD_TSN, &[0; 4])])));
     }
 
     #[test]
