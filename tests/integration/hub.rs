@@ -6,6 +6,7 @@ mod about;
 mod access;
 mod clients;
 mod floods;
+mod guest_page;
 mod identity;
 mod requests;
 #[cfg(target_os = "linux")]

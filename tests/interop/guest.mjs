@@ -6,50 +6,14 @@
 //
 // Needs Node 20 and `chromium` (or CHROMIUM=path). Prints two lines for each network.
 
-import { spawn } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
 import net from 'node:net';
 import os from 'node:os';
-import path from 'node:path';
-import readline from 'node:readline';
 
 import { runPage, servePage } from './chromium.mjs';
+import { Quintet } from './quintet.mjs';
 import { Relay, parseImpairment } from './relay.mjs';
 
 const CASES = ['delay=0ms', 'loss=0.05,delay=50ms', 'loss=0.2,delay=50ms', 'rate=500kbit,queue=300ms'];
-
-/** A Quintet program, and the events that it prints. */
-class Quintet {
-  constructor(args) {
-    this.home = mkdtempSync(path.join(os.tmpdir(), 'quintet-'));
-    const env = { ...process.env };
-    for (const name of ['STATE', 'CONFIG', 'DATA']) env[`XDG_${name}_HOME`] = this.home;
-    this.events = [];
-    this.waiting = [];
-    this.child = spawn(quintet, [...args, '--json'], { env, stdio: ['ignore', 'pipe', 'inherit'] });
-    readline.createInterface({ input: this.child.stdout }).on('line', (line) => {
-      this.events.push({ ...JSON.parse(line), at: performance.now() });
-      this.waiting = this.waiting.filter((check) => !check());
-    });
-  }
-
-  /** The first event of this name. */
-  event(name) {
-    return new Promise((resolve) => {
-      const check = () => {
-        const found = this.events.find(({ event }) => event === name);
-        if (found) resolve(found);
-        return found;
-      };
-      if (!check()) this.waiting.push(check);
-    });
-  }
-
-  stop() {
-    this.child.kill('SIGKILL');
-    rmSync(this.home, { recursive: true, force: true, maxRetries: 5 });
-  }
-}
 
 /** Passes a WebSocket of the page on to the hub, which accepts none of other origins. */
 function proxy(server, hub) {
@@ -97,7 +61,7 @@ async function call(network, sends, seconds) {
   await relay.start();
   const kind = sends ? 'audio+video/one-to-one' : 'audio+video/one-way';
   const media = sends ? ['none', 'none'] : ['busy', 'tone:440'];
-  const program = new Quintet([
+  const program = new Quintet(quintet, [
     'open', '--kind', kind, '--id', 'call', '--listen', '127.0.0.1:0',
     '--camera', media[0], '--microphone', media[1], '--speaker', 'none',
   ]);

@@ -13,12 +13,12 @@ use hyper::{
 use tokio::time::timeout;
 
 use super::{
-    handshake,
+    guest_page, handshake,
     host_and_origin::{self, HostNames, RequestRefusal},
     rooms_link::{RoomsClosed, RoomsLink},
     routes::{self, Route},
 };
-use crate::model::{HubUrl, MAX_MESSAGE_BYTES, PROTOCOL, SessionId};
+use crate::model::{MAX_MESSAGE_BYTES, PROTOCOL, SessionId};
 
 /// A response of the hub.
 pub(super) type HttpResponse = Response<Full<Bytes>>;
@@ -174,7 +174,12 @@ async fn handle(request: Request<Incoming>, link: &RoomsLink<'_>) -> Result<Repl
             return Ok(Reply::WebSocket(response, upgrade));
         }
         Route::Root => root(),
-        Route::SessionPage(session) => session_page(&session, &cx.link_base.current()),
+        Route::SessionPage(session) => guest_page::page(
+            &session,
+            (&cx.link_base.current(), &cx.names),
+            (request.uri().path(), request.headers()),
+        ),
+        Route::GuestFile(file) => file.response(),
         Route::About(session) => about(session, link).await?,
         Route::BrokenLink => broken_link_page(),
     };
@@ -224,33 +229,14 @@ pub(super) fn close_after(response: &mut HttpResponse) {
 
 fn root() -> HttpResponse {
     let text = format!(r#"{{"quintet":{{"protocol":{PROTOCOL}}}}}"#);
-    response(StatusCode::OK, "application/json", text)
+    response("application/json", text.into())
 }
 
 /// What anybody may learn of a session. The answer for one that is not open has the same form.
 async fn about(session: SessionId, link: &RoomsLink<'_>) -> Result<HttpResponse, Refusal> {
     let about = link.about(session).await?.map_err(|_| Refusal::TooManyQuestions)?;
     let text = serde_json::to_string(&about).expect("it is serializable");
-    Ok(response(StatusCode::OK, "application/json", text))
-}
-
-/// The same page for every id: it does not show whether the session is open.
-fn session_page(session: &SessionId, link_base: &HubUrl) -> HttpResponse {
-    let link = escape_html(&link_base.link(session).to_string());
-    html(
-        StatusCode::OK,
-        &format!(
-            "<h1>A Quintet session</h1>\n\
-             <p>Open this link in Quintet, a program for your computer: paste it into the box \
-             \u{201c}session-id or link\u{201d} of its window and press Join.</p>\n\
-             <pre>{link}</pre>\n\
-             <p>Or without a window, in a terminal:</p>\n\
-             <pre>quintet join {link}</pre>\n\
-             <p>If you do not have Quintet, ask whoever sent you the link for it.</p>\n\
-             <p>Whoever has this link can join. The session may not be open yet, or not any more; \
-             the program waits for it.</p>"
-        ),
-    )
+    Ok(response("application/json", text.into()))
 }
 
 fn broken_link_page() -> HttpResponse {
@@ -271,21 +257,24 @@ fn html(status: StatusCode, body: &str) -> HttpResponse {
          padding: 0 1em }} pre {{ overflow-x: auto; padding: 1em; border: 1px solid }}</style>\n\
          {body}\n</html>\n"
     );
-    let mut response = response(status, "text/html; charset=utf-8", text);
+    let mut response = response("text/html; charset=utf-8", text.into());
+    *response.status_mut() = status;
     let policy = HeaderValue::from_static(PAGE_POLICY);
     response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
     response
 }
 
 fn plain_text(status: StatusCode, text: &str) -> HttpResponse {
-    response(status, "text/plain; charset=utf-8", format!("{text}\n"))
+    let mut response = response("text/plain; charset=utf-8", format!("{text}\n").into());
+    *response.status_mut() = status;
+    response
 }
 
-fn response(status: StatusCode, kind: &'static str, text: String) -> HttpResponse {
-    let mut response = Response::new(Full::new(Bytes::from(text)));
-    *response.status_mut() = status;
+/// A response of this type, which no program keeps and no search engine lists.
+pub(super) fn response(media_type: &'static str, text: Bytes) -> HttpResponse {
+    let mut response = Response::new(Full::new(text));
     for (name, value) in [
-        (header::CONTENT_TYPE, kind),
+        (header::CONTENT_TYPE, media_type),
         (header::CACHE_CONTROL, "no-store"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         // The path is an invitation: it is not sent to other sites.
@@ -300,7 +289,7 @@ fn response(status: StatusCode, kind: &'static str, text: String) -> HttpRespons
 }
 
 /// The text with the special characters of HTML escaped.
-fn escape_html(text: &str) -> String {
+pub(super) fn escape_html(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -318,26 +307,6 @@ fn escape_html(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    async fn text(response: HttpResponse) -> (u16, String) {
-        let status = response.status().as_u16();
-        let body = response.into_body().collect().await.unwrap().to_bytes();
-        (status, String::from_utf8(body.to_vec()).unwrap())
-    }
-
-    fn base() -> HubUrl {
-        "http://192.168.1.5:7340/x'&y".parse().unwrap()
-    }
-
-    #[tokio::test]
-    async fn a_sessions_page_shows_the_command_and_escapes_it() {
-        let session = SessionId::parse("town-hall").unwrap();
-        let (status, page) = text(session_page(&session, &base())).await;
-        assert_eq!(status, 200);
-        let command = "quintet join http://192.168.1.5:7340/x&#39;&amp;y/s/town-hall<";
-        assert!(page.contains(command), "{page}");
-        assert!(page.contains("paste it into the box"), "{page}");
-    }
 
     #[test]
     fn special_characters_of_html_are_escaped() {

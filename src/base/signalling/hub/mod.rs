@@ -3,6 +3,7 @@
 mod about_limiter;
 mod connection;
 mod connection_limiter;
+mod guest_page;
 mod handshake;
 mod host_and_origin;
 mod http;

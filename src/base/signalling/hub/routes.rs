@@ -2,7 +2,10 @@
 
 use hyper::Method;
 
-use super::http::Refusal;
+use super::{
+    guest_page::{self, GuestFile},
+    http::Refusal,
+};
 use crate::model::SessionId;
 
 /// An endpoint of the hub.
@@ -16,6 +19,8 @@ pub(super) enum Route {
     SessionPage(SessionId),
     /// `BASE/s/ID/about`: what anybody may learn of a session.
     About(SessionId),
+    /// `BASE/guest/HASH/NAME`: a file of the page of a session.
+    GuestFile(&'static GuestFile),
     /// `BASE/s/…` with something that cannot be an id.
     BrokenLink,
 }
@@ -37,6 +42,9 @@ impl Route {
         }
         if let Some(session) = path.strip_suffix("/about").and_then(linked_session) {
             return Ok(Self::About(session));
+        }
+        if let Some(file) = guest_page::file_at(path) {
+            return Ok(Self::GuestFile(file));
         }
         // A session link may end in a slash, unless the id is empty then.
         let trimmed = path.strip_suffix('/').unwrap_or(path);
@@ -67,6 +75,7 @@ impl Route {
             | Self::Signal
             | Self::SessionPage(_)
             | Self::About(_)
+            | Self::GuestFile(_)
             | Self::BrokenLink => &[Method::GET],
         }
     }

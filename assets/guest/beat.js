@@ -1,0 +1,2 @@
+// A worker that ticks: the timers of a hidden page may run once a minute only.
+setInterval(() => postMessage(null), 500);
