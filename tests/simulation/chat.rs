@@ -41,8 +41,8 @@ impl World {
     /// participants.
     pub(crate) fn send_text(&mut self, program: usize, session: usize) -> Verdict {
         let (id, one) = (self.plan.sessions[session].id.clone(), &self.programs[program]);
-        let statuses = one.snapshot().sessions;
-        let Some(status) = statuses.into_iter().find(|status| status.session == id) else {
+        let snapshot = one.snapshot();
+        let Some(status) = snapshot.sessions.iter().find(|status| status.session == id) else {
             return Ok(());
         };
         let may_write = status.kind.is_some_and(|kind| kind.may_chat(status.role));

@@ -194,7 +194,7 @@ impl World {
         participant: &ParticipantId,
     ) -> Option<(ParticipantState, Option<PeerId>)> {
         let snapshot = self.programs[program].snapshot();
-        let status = snapshot.sessions.into_iter().find(|one| one.session == *session)?;
+        let status = snapshot.sessions.iter().find(|one| one.session == *session)?;
         let found = status.participants.iter().find(|one| one.participant == *participant)?;
         Some((found.state, found.peer))
     }
@@ -237,8 +237,8 @@ impl World {
             }
             Check::Awaited { session, start, witness } => {
                 let one = &self.programs[witness];
-                let statuses = one.snapshot().sessions;
-                let status = statuses.into_iter().find(|status| status.session == session);
+                let snapshot = one.snapshot();
+                let status = snapshot.sessions.iter().find(|status| status.session == session);
                 let state = status.map(|status| status.state.clone());
                 let is_shown = matches!(state, Some(SessionState::HostLost { .. }));
                 if one.wants.contains_key(&session) && self.stayed_calm(witness, start) && !is_shown
@@ -251,8 +251,8 @@ impl World {
             Check::DepartureUndone { program, session, start } => {
                 let one = &self.programs[program];
                 let is_wanted = one.wants.contains_key(&session) && one.left_at <= start;
-                let statuses = one.snapshot().sessions;
-                let is_there = statuses.iter().any(|status| status.session == session);
+                let snapshot = one.snapshot();
+                let is_there = snapshot.sessions.iter().any(|status| status.session == session);
                 if is_wanted && one.core.is_some() && !is_there {
                     return Err(format!("P{program} has lost {session} by leaving and undoing it"));
                 }
@@ -368,15 +368,15 @@ impl World {
         let mut live = BTreeMap::new();
         let mut members = vec![];
         for program in self.programs.iter().filter(|one| one.core.is_some()) {
-            let sessions = program.snapshot().sessions;
-            let status = sessions.into_iter().find(|one| one.session == spec.id);
+            let snapshot = program.snapshot();
+            let status = snapshot.sessions.iter().find(|one| one.session == spec.id);
             if program.wants.contains_key(&spec.id) {
                 members.push(program.index);
-            } else if status.as_ref().is_some_and(|one| one.state == SessionState::Live) {
+            } else if status.is_some_and(|one| one.state == SessionState::Live) {
                 return Err(format!("P{} is in {} unasked", program.index, spec.id));
             }
             if let Some(status) = status.filter(|one| one.state == SessionState::Live) {
-                live.insert(program.index, SessionStatus::clone(&status));
+                live.insert(program.index, SessionStatus::clone(status));
             }
         }
         let opener = self.programs[spec.opener].wants.get(&spec.id);
@@ -460,13 +460,13 @@ impl World {
         let mut shown = BTreeMap::new();
         self.check_media(index)?;
         let snapshot = program.snapshot();
-        let departing = snapshot.departure.map(|departure| departure.sessions).unwrap_or_default();
+        let departing = snapshot.departure.iter().flat_map(|departure| &departure.sessions);
         for status in departing {
             let shown_of = status.participants.clone().into_iter();
             shown
                 .extend(shown_of.map(|one| ((status.session.clone(), one.participant), one.state)));
         }
-        for status in snapshot.sessions {
+        for status in &snapshot.sessions {
             let over = matches!(status.state, SessionState::Ended { .. } | SessionState::Failed(_));
             if !over && !program.wants.contains_key(&status.session) {
                 return Err(format!("P{index} is in {} unasked", status.session));

@@ -75,12 +75,10 @@ impl World {
 
     fn retry_wanted(&mut self, program: usize, session: &SessionId) -> Verdict {
         let one = &self.programs[program];
-        let statuses = one.snapshot().sessions;
-        let status = statuses.into_iter().find(|status| status.session == *session);
+        let snapshot = one.snapshot();
+        let status = snapshot.sessions.iter().find(|status| status.session == *session);
         let Some(want) = one.wants.get(session).copied() else { return Ok(()) };
-        if status.as_ref().is_some_and(|one| is_active(one))
-            || self.now < want.asked_at + RETRY_AFTER
-        {
+        if status.is_some_and(|one| is_active(one)) || self.now < want.asked_at + RETRY_AFTER {
             return Ok(());
         }
         let Some(spec) = self.plan.spec(session) else { return Ok(()) };
@@ -135,9 +133,13 @@ impl World {
     /// A user undoes leaving, unless it is too late. The session must be there as before.
     fn undo(&mut self, program: usize, session: usize) -> Verdict {
         let id = self.plan.sessions[session].id.clone();
-        let departure = self.programs[program].snapshot().departure;
+        let snapshot = self.programs[program].snapshot();
+        let departure = &snapshot.departure;
         let is_there = |one: &SessionStatus| one.session == id;
-        if !departure.is_some_and(|departure| departure.sessions.iter().any(|one| is_there(one))) {
+        if !departure
+            .as_ref()
+            .is_some_and(|departure| departure.sessions.iter().any(|one| is_there(one)))
+        {
             return Ok(());
         }
         let Some(want) = self.programs[program].departing.remove(&id) else { return Ok(()) };
@@ -161,8 +163,8 @@ impl World {
 
     /// A user sets a mute switch that is shown. The window shows it at once, and no other.
     fn set_switch(&mut self, program: usize, command: Command) -> Verdict {
-        let sessions = self.programs[program].snapshot().sessions;
-        let is_there = |id: &SessionId| sessions.iter().any(|one| one.session == *id);
+        let snapshot = self.programs[program].snapshot();
+        let is_there = |id: &SessionId| snapshot.sessions.iter().any(|one| one.session == *id);
         if self.programs[program].core.is_none() || !command.session().is_none_or(is_there) {
             return Ok(());
         }
@@ -397,8 +399,11 @@ impl World {
 
     /// Whether a program is in a session that its hub has.
     pub(crate) fn is_live_in(&self, program: usize, session: &SessionId) -> bool {
-        let sessions = self.programs[program].snapshot().sessions;
-        sessions.iter().any(|one| one.session == *session && one.state == SessionState::Live)
+        let snapshot = self.programs[program].snapshot();
+        snapshot
+            .sessions
+            .iter()
+            .any(|one| one.session == *session && one.state == SessionState::Live)
     }
 }
 
