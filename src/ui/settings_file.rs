@@ -23,8 +23,8 @@ use super::{
 };
 
 /// How long to wait for another program's lock. Then the file is written without the lock: another
-/// window that hangs must not keep this one from closing.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+/// window that hangs must not keep this one from closing. Tests write many times in a row, on slow disks too.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 60 } else { 2 });
 
 /// Maximum number of symbolic links in a row, as on Linux.
 const MAX_SYMLINKS: usize = 40;
