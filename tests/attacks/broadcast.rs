@@ -1,12 +1,12 @@
 //! A one-way session that can be attacked, and the measurement of its frame rate and costs.
 
-use std::{fs, process::Command, thread};
+use std::thread;
 
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use crate::rig::{
-    process::{Exit, Hub, Program, at},
+    process::{Exit, Hub, Program, at, lower_priority},
     resource_usage::ResourceUsage,
 };
 
@@ -177,10 +177,7 @@ fn rate_per_second(program: &mut Program, first: usize, path: &str) -> f64 {
 /// not use this machine's processor.
 pub(crate) fn low_priority_runtime() -> Runtime {
     let build = || {
-        let own = fs::read_link("/proc/thread-self").expect("Linux has this link");
-        let id = own.file_name().expect("a number").to_owned();
-        let nice = Command::new("renice").args(["-n", "19", "-p"]).arg(id).output();
-        assert!(nice.expect("renice runs").status.success());
+        lower_priority();
         Runtime::new().expect("a runtime starts")
     };
     let thread = thread::Builder::new().spawn(build).expect("a thread starts");

@@ -41,6 +41,10 @@ fn spare_threads() -> usize {
 /// freed memory, after 140 guests as after 700. A peer connection takes 450 KiB.
 const MAX_GROWTH_KIB: usize = 16 * 1024;
 
+/// What the encoders of the two smaller layers of video may take beside that. They run while a guest
+/// needs them, which depends on how busy the machine is.
+const SMALL_LAYERS_KIB: usize = 16 * 1024;
+
 /// How long guests join and leave the five sessions, in seconds; the first quarter of it (a minute
 /// at most) is before the first measurement.
 const SOAK_SECONDS: u64 = 32;
@@ -68,7 +72,7 @@ async fn two_hundred_guests_that_join_and_leave_leave_no_resources_behind() {
     for (name, program, before) in
         [("opener", &olga, opener_before), ("hub", &hub.program, hub_before)]
     {
-        assert_no_growth(name, program, before).await;
+        assert_no_growth(name, program, before, MAX_GROWTH_KIB).await;
     }
     let left = |event: &&Value| event["event"] == "participant" && event["state"] == "left";
     olga.wait_until("all guests left", |seen| {
@@ -98,7 +102,7 @@ async fn five_sessions_do_not_grow_while_guests_join_and_leave_over_a_bad_networ
     for (name, program, before) in
         [("opener", &olga, opener_before), ("hub", &hub.program, hub_before)]
     {
-        assert_no_growth(name, program, before).await;
+        assert_no_growth(name, program, before, MAX_GROWTH_KIB + SMALL_LAYERS_KIB).await;
     }
     let ghost = |event: &&Value| event["event"] == "participant" && event["state"] == "gone";
     assert_eq!(olga.seen().iter().find(ghost), None);
@@ -154,12 +158,12 @@ async fn join_over_bad_network(hub: String, id: String, number: u64) {
 }
 
 /// Waits until a program has no more descriptors and threads than before, then checks its memory.
-async fn assert_no_growth(name: &str, program: &Program, before: ResourceUsage) {
+async fn assert_no_growth(name: &str, program: &Program, before: ResourceUsage, max_kib: usize) {
     let now = wait_settled_to(program, before).await;
     println!("{name}: {before:?}, then {now:?}");
     // Resident memory varies, so it is compared with the earlier peak.
     let grown = now.resident_kib.saturating_sub(before.peak_kib);
-    assert!(grown < MAX_GROWTH_KIB, "{name} grew by {grown} KiB");
+    assert!(grown < max_kib, "{name} grew by {grown} KiB");
 }
 
 async fn join_and_leave(hub: &str, count: usize) {

@@ -8,7 +8,7 @@ use std::sync::{
 };
 
 use crate::rig::engine_client::{
-    Client, Received, id, options, recorded_level, sleep_ms, wait_until,
+    Client, Received, id, options, recorded_level, sleep_ms, wait_recorded, wait_until,
 };
 use crate::rig::{
     TempFolder,
@@ -234,7 +234,7 @@ async fn a_stream_that_arrives_twice_is_played_once_from_a_copy_that_is_not_mute
         sleep_ms(500).await;
         let file = folder.file(&format!("{n}.wav"));
         ben.handle.set_speaker(SpeakerSpec::File(file.clone())).unwrap();
-        sleep_ms(2500).await;
+        wait_recorded(&file).await;
         ben.handle.set_speaker(SpeakerSpec::None).unwrap();
         sleep_ms(200).await;
         let level = recorded_level(&file, 440.0);

@@ -1,6 +1,6 @@
 //! Several processes of the built program over loopback: what the command line promises.
 
-use crate::rig::process::{Exit, Hub, PATTERN, Program, at, list, share_turn, take_turn};
+use crate::rig::process::{Exit, Hub, PATTERN, Program, at, list, share_turn};
 use serde_json::Value;
 
 const FIVE: [&str; 5] =
@@ -90,7 +90,7 @@ fn has_rtc(stats: &Value, kind: &str) -> bool {
 
 #[test]
 fn five_sessions_reach_five_joiners_from_one_capture_and_one_encoder() {
-    let _turn = take_turn();
+    let _turn = share_turn();
     let hub = Hub::start();
     let (mut opener, opened) = open_five(&hub);
     let kinds: Vec<_> = opened.iter().map(|one| one["kind"].as_str().unwrap()).collect();

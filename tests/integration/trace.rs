@@ -8,7 +8,7 @@ use std::{
 
 use crate::rig::{
     TempFolder,
-    process::{Hub, Program, take_turn},
+    process::{Hub, Program, share_turn},
 };
 
 /// Runs `quintet trace replay FILE`.
@@ -28,7 +28,7 @@ fn attributes<'a>(trace: &'a str, name: &'a str) -> impl Iterator<Item = &'a str
 
 #[test]
 fn a_traced_run_is_replayed_without_a_difference_and_holds_no_secret() {
-    let _turn = take_turn();
+    let _turn = share_turn();
     let (hub, folder) = (Hub::start(), TempFolder::new());
     let file = |name: &str| folder.file(name).to_str().expect("a plain path").to_owned();
     let (openers, guests) = (file("opener.jsonl"), file("guest.jsonl"));

@@ -3,7 +3,7 @@
 use std::{fs, time::Duration};
 
 use crate::rig::{
-    process::{Hub, PATTERN, Program, list, take_turn},
+    process::{Hub, PATTERN, Program, list, share_turn},
     screen::{PixelRect, Screen, Window, WindowLauncher},
 };
 use quintet::ui::landmarks::{
@@ -60,7 +60,7 @@ fn level(stats: &Value) -> Option<f64> {
 
 #[test]
 fn one_click_opens_five_sessions_and_the_tiles_of_their_guests_move() {
-    let _turn = take_turn();
+    let _turn = share_turn();
     let (hub, screen) = (Hub::start(), Screen::start());
     let mut window = Window::open(&screen, &settings(&hub));
     let before = screen.screenshot();
@@ -104,7 +104,7 @@ fn town_hall(hub: &Hub) -> (Program, String) {
 
 #[test]
 fn a_link_pasted_outside_a_text_box_is_joined() {
-    let _turn = take_turn();
+    let _turn = share_turn();
     let (hub, screen) = (Hub::start(), Screen::start());
     let (mut opener, link) = town_hall(&hub);
     let mut window = Window::open(&screen, &settings(&hub));
@@ -120,7 +120,7 @@ fn a_link_pasted_outside_a_text_box_is_joined() {
 
 #[test]
 fn a_clipboard_owner_that_hangs_does_not_block_the_window() {
-    let _turn = take_turn();
+    let _turn = share_turn();
     let (hub, screen) = (Hub::start(), Screen::start());
     let (mut opener, link) = town_hall(&hub);
     let mut window = Window::open(&screen, &settings(&hub));
@@ -157,7 +157,7 @@ fn a_clipboard_owner_that_hangs_does_not_block_the_window() {
 
 #[test]
 fn a_covered_window_stops_the_camera() {
-    let _turn = take_turn();
+    let _turn = share_turn();
     let (hub, screen) = (Hub::start(), Screen::start());
     let mut window = Window::open(&screen, &settings(&hub));
     let expect_capture = |window: &mut Window<'_>, is_captured: bool| {
@@ -174,7 +174,7 @@ fn a_covered_window_stops_the_camera() {
 
 #[test]
 fn an_invalid_settings_file_is_copied_and_the_window_opens_with_defaults() {
-    let _turn = take_turn();
+    let _turn = share_turn();
     let screen = Screen::start();
     let broken = "name = \"Olga\"\ncamera =\n";
     let mut window = Window::open(&screen, broken);
@@ -201,7 +201,7 @@ fn was_reported_gone(program: &Program, name: &str) -> bool {
 
 #[test]
 fn a_window_that_gets_a_signal_leaves_its_sessions_and_saves_its_size() {
-    let _turn = take_turn();
+    let _turn = share_turn();
     let (hub, screen) = (Hub::start(), Screen::start());
     for signal in ["TERM", "HUP"] {
         let (mut opener, link) = open_session(&hub);
@@ -223,7 +223,7 @@ fn a_window_that_gets_a_signal_leaves_its_sessions_and_saves_its_size() {
 
 #[test]
 fn a_window_whose_display_vanishes_leaves_its_sessions_and_saves_its_size() {
-    let _turn = take_turn();
+    let _turn = share_turn();
     let (hub, screen) = (Hub::start(), Screen::start());
     let (mut opener, link) = open_session(&hub);
     let mut window = WindowLauncher::new(&screen, &settings(&hub)).args(&[&link]).open(&screen);
@@ -243,7 +243,7 @@ fn a_window_whose_display_vanishes_leaves_its_sessions_and_saves_its_size() {
 
 #[test]
 fn a_window_opens_on_x11_if_the_wayland_display_does_not_exist() {
-    let _turn = take_turn();
+    let _turn = share_turn();
     let screen = Screen::start();
     let start = WindowLauncher::new(&screen, "").env("WAYLAND_DISPLAY", "wayland-9");
     start
@@ -253,7 +253,7 @@ fn a_window_opens_on_x11_if_the_wayland_display_does_not_exist() {
 
 #[test]
 fn a_window_opens_with_an_invalid_screen_scale() {
-    let _turn = take_turn();
+    let _turn = share_turn();
     let screen = Screen::start();
     for dpi in ["0", "-96", "nan", "1e9"] {
         let start = WindowLauncher::new(&screen, "");
@@ -274,7 +274,7 @@ fn a_window_opens_with_an_invalid_screen_scale() {
 
 #[test]
 fn if_no_window_can_be_opened_an_error_says_what_to_do() {
-    let _turn = take_turn();
+    let _turn = share_turn();
     let (screen, bare) = (Screen::start(), Screen::start_without(&["RANDR", "GLX"]));
     let faults = [
         ("no screen", WindowLauncher::new(&screen, "").env("DISPLAY", "")),
@@ -297,7 +297,7 @@ fn if_no_window_can_be_opened_an_error_says_what_to_do() {
 
 #[test]
 fn a_second_start_hands_its_link_to_the_window_that_is_open() {
-    let _turn = take_turn();
+    let _turn = share_turn();
     let (hub, screen) = (Hub::start(), Screen::start());
     let (mut opener, link) = open_session(&hub);
     let mut window = Window::open(&screen, &settings(&hub));

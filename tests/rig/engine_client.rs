@@ -183,6 +183,12 @@ pub(crate) async fn sleep_ms(ms: u64) {
     sleep(Duration::from_millis(ms)).await;
 }
 
+/// Waits until more than two seconds are recorded: enough for [`recorded_level`].
+pub(crate) async fn wait_recorded(file: &Path) {
+    let bytes = || std::fs::metadata(file).map_or(0, |found| found.len());
+    wait_until("a recording of two seconds", || bytes() > 2 * 110_000).await;
+}
+
 /// Returns the level of a frequency in a recording, without its first and last half second: an
 /// abrupt start or end contains all frequencies.
 pub(crate) fn recorded_level(file: &Path, hz: f32) -> f32 {

@@ -341,11 +341,14 @@ pub(crate) struct Turn {
     _files: Vec<File>,
 }
 
-/// How many tests may share a turn on an idle machine. Each runs about four programs.
-const SHARES: usize = 3;
+/// How many tests may share a turn on a machine that is not busy. Each runs about four programs.
+const SHARES: usize = 4;
 
-/// The load for each core above which tests do not share: threads that run or want to.
-const MAX_LOAD_PER_CORE: f64 = 4.0;
+/// On a busy machine a thread that computes gets less of a core than this.
+const BUSY_SHARE: f64 = 0.3;
+
+/// How long a thread computes to find out what it gets of a core.
+const PROBE: Duration = Duration::from_millis(20);
 
 /// Waits for the right to be the only test that has a [`Turn`]: for tests that measure, or need most
 /// of two cores.
@@ -360,24 +363,36 @@ pub(crate) fn take_turn() -> Turn {
 pub(crate) fn share_turn() -> Turn {
     let shares: Vec<_> = (0..SHARES).map(|number| lock_file(&format!("share-{number}"))).collect();
     let share = loop {
-        let usable = if is_busy() { 1 } else { SHARES };
-        let free = shares[..usable].iter().position(|share| share.try_lock().is_ok());
-        if let Some(free) = free {
-            break free;
+        match shares.iter().position(|share| share.try_lock().is_ok()) {
+            Some(free) if free == 0 || !is_busy() => break free,
+            Some(free) => {
+                shares[free].unlock().expect("a file can be unlocked");
+                thread::sleep(Duration::from_secs(1));
+            }
+            None => thread::sleep(Duration::from_millis(50)),
         }
-        thread::sleep(Duration::from_millis(50));
     };
     let turn = lock_file("turn");
     turn.lock_shared().expect("a file can be locked");
     Turn { _files: shares.into_iter().nth(share).into_iter().chain([turn]).collect() }
 }
 
-/// Whether this machine had much to do in the last minute; `false` where the system does not tell.
+/// Whether a thread that computes now gets little of a core; `false` where the system does not tell.
+/// Threads of low priority do not matter for that, as they do for the system's load.
 fn is_busy() -> bool {
-    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load = text.split(' ').next().and_then(|load| load.parse::<f64>().ok());
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    load.is_some_and(|load| load > MAX_LOAD_PER_CORE * cores as f64)
+    let on_core = || {
+        let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+        text.split(' ').next()?.parse().ok().map(Duration::from_nanos)
+    };
+    let (begun, before) = (Instant::now(), on_core());
+    while begun.elapsed() < PROBE {
+        std::hint::spin_loop();
+    }
+    let elapsed = begun.elapsed();
+    let Some(used) = on_core().zip(before).map(|(now, before)| now.saturating_sub(before)) else {
+        return false;
+    };
+    used.as_secs_f64() < BUSY_SHARE * elapsed.as_secs_f64()
 }
 
 /// Opens a file whose lock orders the tests. Each opening has a lock of its own, so it orders the
@@ -390,6 +405,18 @@ fn lock_file(name: &str) -> File {
 /// The list at a path of keys and indices.
 pub(crate) fn list<'a>(value: &'a Value, path: &str) -> &'a [Value] {
     at(value, path).as_array().unwrap_or_else(|| panic!("no list at {path} in {value:#}"))
+}
+
+/// Gives this thread, and those that it starts from now on, the lowest priority: for computations, and
+/// for attackers, which do not use the processor of the attacked machine. On Linux only.
+pub(crate) fn lower_priority() {
+    if !cfg!(target_os = "linux") {
+        return;
+    }
+    let own = std::fs::read_link("/proc/thread-self").expect("Linux has this link");
+    let id = own.file_name().expect("a number");
+    let nice = Command::new("renice").args(["-n", "19", "-p"]).arg(id).output();
+    assert!(nice.expect("renice runs").status.success());
 }
 
 /// Runs an async test with [`share_turn`], for tests that use sockets themselves.

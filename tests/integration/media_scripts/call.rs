@@ -28,9 +28,12 @@ use super::{
     ladder,
     sender::{self, Media, Sound},
 };
-use crate::transport::{
-    pair::{Pair, audio_video},
-    stats::outbound,
+use crate::{
+    rig::process::lower_priority,
+    transport::{
+        pair::{Pair, audio_video},
+        stats::outbound,
+    },
 };
 
 /// How often the receiving end plays and looks at what it shows.
@@ -111,6 +114,7 @@ pub(crate) struct Measured {
 impl Call {
     /// Connects a call over [`CONNECTING`] and runs `script` on it, in virtual time.
     pub(crate) fn run<T>(script: impl AsyncFnOnce(&mut Self) -> T) -> T {
+        lower_priority();
         // The epoch of media times is before the virtual clock's first moment.
         media::now();
         let runtime =

@@ -173,7 +173,7 @@ fn three_of_ten_packets_are_lost() {
         Impairment { seed: 1, loss: 0.3, delay: Duration::from_millis(51), ..Impairment::NONE };
     run(
         "30 % lost, layers",
-        &narrow_call(Conditions(conditions), [12.0, 10.0], [0.04, 0.02], 1000.0),
+        &narrow_call(Conditions(conditions), [12.0, 10.0], [0.04, 0.02], 1500.0),
     );
 }
 

@@ -113,23 +113,38 @@ fn video_and_audio_pass_a_narrow_uplink_without_a_flood() {
 #[test]
 fn media_are_back_within_seconds_after_the_cable_was_out_and_after_a_changed_address() {
     let _turn = share_turn();
-    let Some([one, other]) = connected() else { return };
-    let mut opener = sender(
-        &one,
-        &["open", "--kind", "audio+video/one-way", "--id", "a", "--listen", "0.0.0.0"],
-    );
+    let outage = |seconds| {
+        move |[opener, _]: &[Machine; 2]| {
+            opener.run("ip link set eth0 down");
+            thread::sleep(Duration::from_secs(seconds));
+            opener.run("ip link set eth0 up");
+        }
+    };
+    let address = |[_, viewer]: &[Machine; 2]| {
+        viewer.run("ip addr del 192.168.5.8/24 dev eth0");
+        viewer.address("eth0", &["192.168.5.9/24"]);
+    };
+    thread::scope(|scope| {
+        for seconds in [3, 10, 30] {
+            scope.spawn(move || {
+                assert_media_return(&format!("an outage of {seconds} s"), outage(seconds));
+            });
+        }
+        scope.spawn(move || assert_media_return("a changed address", address));
+    });
+}
+
+/// Asserts that video is back within 20 s after something happened to the network of two machines.
+fn assert_media_return(what: &str, disturb: impl FnOnce(&[Machine; 2])) {
+    let Some(machines) = connected() else { return };
+    let [one, other] = &machines;
+    let mut opener =
+        sender(one, &["open", "--kind", "audio+video/one-way", "--id", "a", "--listen", "0.0.0.0"]);
     opener.event("opened");
     let mut viewer = other.quintet(&["join", &format!("{LINK}/a")]);
     wait_for_video(&mut viewer);
-    for outage in [3, 10, 30] {
-        one.run("ip link set eth0 down");
-        thread::sleep(Duration::from_secs(outage));
-        one.run("ip link set eth0 up");
-        println!("back {:.1?} after an outage of {outage} s", time_to_video(&mut viewer));
-    }
-    other.run("ip addr del 192.168.5.8/24 dev eth0");
-    other.address("eth0", &["192.168.5.9/24"]);
-    println!("back {:.1?} after a changed address", time_to_video(&mut viewer));
+    disturb(&machines);
+    println!("back {:.1?} after {what}", time_to_video(&mut viewer));
 }
 
 /// How long it takes until a viewer decodes again, in steps of a second. Fails after 20 s.
