@@ -7,7 +7,7 @@ use quintet::{
     audio::Mixer,
     capture::{NoisePattern, PixelConverter, PixelFormat},
     encode::H264Encoder,
-    media::{AccessUnit, BLOCK_SAMPLES, EncodedVideo, Fanout, MAX_LAG, VideoFrame},
+    media::{AccessUnit, EncodedVideo, Fanout, MAX_LAG, StereoBlock, VideoFrame},
     model::{Bitrate, Layer, MediaTime, Size},
     playback::VideoDecoder,
     transport::packetize_h264,
@@ -96,7 +96,7 @@ fn decode_720p_film(bencher: Bencher<'_, '_>) {
 /// Mixes ten milliseconds of audio streams.
 #[divan::bench(args = [2, MAX_STREAMS], max_time = 2)]
 fn mix(bencher: Bencher<'_, '_>, streams: usize) {
-    let block: [f32; BLOCK_SAMPLES] = std::array::from_fn(|n| (n as f32 / 17.0).sin() / 4.0);
+    let block = StereoBlock::mono(std::array::from_fn(|n| (n as f32 / 17.0).sin() / 4.0));
     let mut mixer = Mixer::new();
     bencher.bench_local(|| {
         (0..streams).for_each(|_| mixer.add(black_box(&block)));

@@ -82,6 +82,7 @@ impl ActivePeer {
             set_least_rate: Box::new(self.connection.least_audio_rate()),
             has_video: self.sends(Media::Video),
             accepts_dtx: Box::new(self.connection.accepts_dtx()),
+            takes_stereo: Box::new(self.connection.takes_stereo()),
         }
     }
 

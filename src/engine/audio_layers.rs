@@ -16,7 +16,7 @@ use tokio::sync::{Notify, watch};
 use super::ticks::{OwnedTask, tick_unless_idle};
 use crate::{
     bandwidth::{AudioChoice, AudioUse, Estimate},
-    media::{EncodedAudio, Fanout, LayerSwitch, Subscription, now},
+    media::{AudioBlock, EncodedAudio, Fanout, LayerSwitch, Subscription, now},
     model::{AudioContent, AudioLayer, Bitrate, MediaTime, PeerId},
 };
 
@@ -41,6 +41,8 @@ pub(super) struct AudioListener {
     pub(super) has_video: bool,
     /// Tells whether the other end wants no packets while nothing is said.
     pub(super) accepts_dtx: Box<dyn Fn() -> bool + Send>,
+    /// Tells whether the other end makes two channels of what has two.
+    pub(super) takes_stereo: Box<dyn Fn() -> bool + Send>,
 }
 
 #[derive(Default)]
@@ -48,6 +50,8 @@ struct Shared {
     listeners: Mutex<BTreeMap<PeerId, Listener>>,
     /// Whether the sound is music.
     is_music: AtomicBool,
+    /// Whether it has two channels.
+    is_stereo: Arc<AtomicBool>,
     /// Notified when there is a first peer.
     has_listeners: Notify,
 }
@@ -97,6 +101,11 @@ impl AudioListeners {
         self.shared.is_music.store(content == AudioContent::Music, Ordering::Relaxed);
     }
 
+    /// Returns what must see each block of the sound.
+    pub(super) fn channel_watch(&self) -> ChannelWatch {
+        ChannelWatch { is_stereo: Arc::clone(&self.shared.is_stereo), mono_blocks: 0 }
+    }
+
     /// The layer that a peer gets; `None` if it gets no audio.
     pub(super) fn layer(&self, peer: PeerId) -> Option<AudioLayer> {
         Some(self.shared.lock().get(&peer)?.switch.taken())
@@ -113,7 +122,8 @@ impl Shared {
         let is_music = self.is_music.load(Ordering::Relaxed);
         let content = if is_music { AudioContent::Music } else { AudioContent::Speech };
         for (peer, Listener { connection, choice, switch }) in self.lock().iter_mut() {
-            let used = AudioUse { content, has_video: connection.has_video };
+            let is_stereo = self.is_stereo.load(Ordering::Relaxed) && (connection.takes_stereo)();
+            let used = AudioUse { content, is_stereo, has_video: connection.has_video };
             let layer = choice.update(&connection.estimates.borrow(), used, now);
             // What is quiet in music is no silence.
             switch.set_accepts_dtx(!is_music && (connection.accepts_dtx)());
@@ -122,6 +132,26 @@ impl Shared {
                 switch.want(layer);
                 (connection.set_least_rate)(layer.wire_rate());
             }
+        }
+    }
+}
+
+/// Finds out whether the sound has two channels. On the thread of its source.
+pub(super) struct ChannelWatch {
+    is_stereo: Arc<AtomicBool>,
+    mono_blocks: u32,
+}
+
+impl ChannelWatch {
+    /// So many blocks in which both channels are alike are no stereo: 10 s. A rest is shorter.
+    const MONO_BLOCKS: u32 = 1000;
+
+    /// Takes the next block of 10 ms.
+    pub(super) fn push(&mut self, block: &AudioBlock) {
+        self.mono_blocks =
+            if block.side.is_some() { 0 } else { self.mono_blocks.saturating_add(1) };
+        if self.mono_blocks == 0 || self.mono_blocks == Self::MONO_BLOCKS {
+            self.is_stereo.store(self.mono_blocks == 0, Ordering::Relaxed);
         }
     }
 }
@@ -137,7 +167,7 @@ mod tests {
     use std::sync::atomic::AtomicU64;
 
     use super::*;
-    use crate::bandwidth::BandwidthEstimator;
+    use crate::{bandwidth::BandwidthEstimator, media::BLOCK_SAMPLES};
 
     #[tokio::test(start_paused = true)]
     async fn each_peer_gets_the_layer_that_its_own_path_carries_and_the_least_rate_follows() {
@@ -155,6 +185,7 @@ mod tests {
                 set_least_rate: Box::new(move |rate| set.store(rate.as_bps(), Ordering::Relaxed)),
                 has_video: true,
                 accepts_dtx: Box::new(move || number == 2),
+                takes_stereo: Box::new(move || number == 3),
             };
             let subscription = listeners.subscribe(&fanout, (PeerId(number), listener));
             peers.push((subscription, least, sender));
@@ -178,6 +209,16 @@ mod tests {
         tokio::time::sleep(std::time::Duration::from_secs(6)).await;
         let switches = [1, 2].map(|peer: usize| peers[peer].0.layer_switch());
         assert_eq!(switches.each_ref().map(LayerSwitch::wanted), [AudioLayer::Music; 2]);
-        assert_eq!(switches.map(|switch| switch.accepts_dtx()), [false; 2]);
+        assert_eq!(switches.each_ref().map(|switch| switch.accepts_dtx()), [false; 2]);
+        let mut watch = listeners.channel_watch();
+        let mono = AudioBlock::mono(MediaTime::default(), [0.1; BLOCK_SAMPLES]);
+        watch.push(&AudioBlock { side: Some([0.1; BLOCK_SAMPLES]), ..mono });
+        (1..ChannelWatch::MONO_BLOCKS).for_each(|_| watch.push(&mono));
+        tokio::time::sleep(std::time::Duration::from_secs(6)).await;
+        let wanted = switches.each_ref().map(LayerSwitch::wanted);
+        assert_eq!(wanted, [AudioLayer::Music, AudioLayer::StereoMusic], "only who takes it");
+        watch.push(&mono);
+        tokio::time::sleep(std::time::Duration::from_secs(6)).await;
+        assert_eq!(switches.map(|switch| switch.wanted()), [AudioLayer::Music; 2]);
     }
 }

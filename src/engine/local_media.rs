@@ -141,7 +141,12 @@ impl LocalMedia {
     /// Processes the sound of the microphone like this from the next block on.
     pub(super) fn set_voice_processing(&mut self, chosen: VoiceProcessing) {
         self.listeners.set_content(chosen.content);
-        self.voice_processing.send_replace(chosen);
+        let before = self.voice_processing.send_replace(chosen);
+        if before.content != chosen.content && self.microphone_spec.is_microphone() {
+            // Music has two channels, a voice has one.
+            self.microphone.close(|| ());
+            self.update_microphone();
+        }
     }
 
     /// Returns the recorder of what the microphone gives.
@@ -269,6 +274,8 @@ impl LocalMedia {
             let chosen = self.voice_processing.subscribe();
             let mut stage = VoiceStage::new(&spec, chosen, self.far_end.clone());
             let mut watch = MicrophoneWatch::new(spec.is_microphone(), self.activity_callback());
+            let mut channels = self.listeners.channel_watch();
+            let content = self.voice_processing.borrow().content;
             let recorder = self.recorder.clone();
             let opened = self.microphone.open(move || {
                 let mut encoder = take_encoder();
@@ -276,9 +283,10 @@ impl LocalMedia {
                     let processed = stage.process(block);
                     watch.push(block, &processed);
                     recorder.push(&processed);
+                    channels.push(&processed);
                     encoder.encode(&processed);
                 };
-                Some(AudioCapture::start(&spec, Box::new(sink), notify))
+                Some(AudioCapture::start(&spec, content, Box::new(sink), notify))
             });
             self.report_unopened(DeviceKind::MICROPHONE, opened);
         }

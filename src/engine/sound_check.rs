@@ -157,7 +157,7 @@ mod tests {
         let push = |blocks: usize, value: f32| {
             for _ in 0..blocks {
                 let samples = [value; BLOCK_SAMPLES];
-                recorder.push(&AudioBlock { time: MediaTime::default(), samples });
+                recorder.push(&AudioBlock::mono(MediaTime::default(), samples));
             }
         };
         push(10, 0.1);

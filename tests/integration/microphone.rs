@@ -13,7 +13,7 @@ use crate::rig::{Process, SoundServer, TempFolder};
 use quintet::{
     capture::{AudioCapture, Notify, SourceSpec, microphones},
     media::{AudioBlock, now},
-    model::{DeviceState, MediaTime},
+    model::{AudioContent, DeviceState, MediaTime},
 };
 
 /// How long a test waits for an event that an idle machine reaches at once.
@@ -36,7 +36,7 @@ fn child() {
     let blocks = Arc::new(Mutex::new(vec![]));
     let captured = Arc::clone(&blocks);
     let sink = move |block: &AudioBlock| captured.lock().unwrap().push((*block, now()));
-    let capture = AudioCapture::start(&spec, Box::new(sink), notify);
+    let capture = AudioCapture::start(&spec, AudioContent::Speech, Box::new(sink), notify);
     let begun = Instant::now();
     while states.lock().unwrap().len() < 2 && begun.elapsed() < TIMEOUT {
         thread::sleep(Duration::from_millis(10));
@@ -99,7 +99,8 @@ fn reopening_child() {
         let sink = move |_: &AudioBlock| {
             sender.try_send(()).ok();
         };
-        let capture = AudioCapture::start(&spec, Box::new(sink), Arc::new(|_| {}));
+        let capture =
+            AudioCapture::start(&spec, AudioContent::Speech, Box::new(sink), Arc::new(|_| {}));
         receiver.recv_timeout(TIMEOUT).unwrap();
         drop(capture);
         microphones();

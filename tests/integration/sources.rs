@@ -11,7 +11,7 @@ use quintet::{
     capture::{AudioCapture, Notify, SourceSpec, VideoCapture},
     encode::{OpusEncoder, VideoEncoder, VideoSettings},
     media::{AUDIO_RATE, BurntInTimecode, Fanout, Tee, VideoFrame, unix_ms},
-    model::{DeviceState, Layer, MediaTime, Size},
+    model::{AudioContent, DeviceState, Layer, MediaTime, Size},
 };
 
 /// Frames of each pattern that must arrive at the decoder.
@@ -91,7 +91,8 @@ fn a_tone_survives_opus_and_its_packets_have_consecutive_times() {
         }
     };
     let spec = SourceSpec::for_microphone("tone:880").unwrap();
-    let _capture = AudioCapture::start(&spec, Box::new(sink), ignore_states());
+    let _capture =
+        AudioCapture::start(&spec, AudioContent::Speech, Box::new(sink), ignore_states());
     let mut decoder = opus::Decoder::new(AUDIO_RATE, opus::Channels::Mono).unwrap();
     let (mut decoded, mut first) = (vec![], None);
     for number in 0..50 {
@@ -122,7 +123,7 @@ fn a_missing_file_is_reported_and_the_source_none_reports_nothing() {
     assert!(message.starts_with("the file \"/nowhere/clip.y4m\" cannot be read"), "{message}");
     drop(video);
     drop(VideoCapture::start(&SourceSpec::None, "", Tee::default(), notify.clone()));
-    drop(AudioCapture::start(&SourceSpec::None, Box::new(|_| {}), notify));
+    drop(AudioCapture::start(&SourceSpec::None, AudioContent::Speech, Box::new(|_| {}), notify));
     assert!(states.try_recv().is_err());
 }
 
@@ -137,7 +138,7 @@ fn a_named_pipe_is_refused_by_name_and_blocks_nothing() {
     let (sender, states) = mpsc::channel();
     let notify: Notify = Arc::new(move |state| sender.send(state).unwrap());
     let video = VideoCapture::start(&spec, "", Tee::default(), notify.clone());
-    let audio = AudioCapture::start(&spec, Box::new(|_| {}), notify);
+    let audio = AudioCapture::start(&spec, AudioContent::Speech, Box::new(|_| {}), notify);
     let refused = || loop {
         match states.recv_timeout(Duration::from_secs(60)).expect("a pipe does not block") {
             DeviceState::Failed { message } => return message,
@@ -160,7 +161,7 @@ fn a_dropped_capture_drops_its_sink() {
         sender.try_send(()).ok();
     };
     let spec = SourceSpec::for_microphone("tone").unwrap();
-    let capture = AudioCapture::start(&spec, Box::new(sink), ignore_states());
+    let capture = AudioCapture::start(&spec, AudioContent::Speech, Box::new(sink), ignore_states());
     blocks.recv_timeout(TIMEOUT).unwrap();
     drop(capture);
     // The channel holds at most one more block, and its only sender is dropped with the sink.

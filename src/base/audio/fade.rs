@@ -1,5 +1,7 @@
 //! A gain that changes without clicks.
 
+use crate::media::StereoBlock;
+
 /// A gain that moves linearly towards its target.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Fade {
@@ -26,6 +28,15 @@ impl Fade {
             self.gain += (target - self.gain).clamp(-step, step);
             *sample *= self.gain;
         }
+    }
+
+    /// Does what [`Self::apply`] does, to both channels alike.
+    pub fn apply_to_block(&mut self, block: &mut StereoBlock, target: f32, span: usize) {
+        if let Some(side) = &mut block.side {
+            let mut same = *self;
+            same.apply(side, target, span);
+        }
+        self.apply(&mut block.mid, target, span);
     }
 
     /// Whether the gain is zero.

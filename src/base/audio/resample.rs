@@ -52,6 +52,17 @@ impl Resampler {
         Self { rate, taps, kernel, past: vec![0.0; half - 1], position: 0 }
     }
 
+    /// A resampler that is at the same place, after silence.
+    #[must_use]
+    pub fn after_silence(&self) -> Self {
+        Self { past: vec![0.0; self.past.len()], ..self.clone() }
+    }
+
+    /// Whether only silence is left in the filter.
+    pub fn is_silent(&self) -> bool {
+        self.past.iter().all(|sample| *sample == 0.0)
+    }
+
     /// Takes input samples and appends the output samples that are complete.
     pub fn push(&mut self, input: &[f32], output: &mut Vec<f32>) {
         if self.rate == AUDIO_RATE {

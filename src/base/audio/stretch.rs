@@ -16,26 +16,42 @@ const SHIFTS: std::ops::Range<usize> = 240..720;
 /// the highest self-similarity (WSOLA: Verhelst and Roelands, 1993). Returns the number of samples
 /// removed; zero if there are too few samples, or if the similarity there, from -1 to 1, is less than
 /// `least` in what is not quiet: such a cut would be heard.
-pub fn shorten(audio: &mut VecDeque<f32>, least: f32) -> usize {
-    let Some((head, shift)) = head_and_shift(audio, least) else { return 0 };
-    audio.drain(..shift);
-    for (n, sample) in audio.iter_mut().take(OVERLAP).enumerate() {
-        *sample = blend(head[n], head[n + shift], n);
+pub(super) fn shorten(audio: &mut VecDeque<f32>, least: f32) -> usize {
+    let shift = similar_shift(audio, least);
+    if shift > 0 {
+        shorten_by(audio, shift);
     }
     shift
 }
 
+/// Removes so many samples, as [`shorten`] did from the other channel.
+pub(super) fn shorten_by(audio: &mut VecDeque<f32>, shift: usize) {
+    let head = head(audio);
+    audio.drain(..shift);
+    for (n, sample) in audio.iter_mut().take(OVERLAP).enumerate() {
+        *sample = blend(head[n], head[n + shift], n);
+    }
+}
+
 /// Lengthens the audio in the same way: one segment is played twice. Returns the number of samples
 /// added; zero if there are too few samples, or if they are less similar than `least`.
-pub fn lengthen(audio: &mut VecDeque<f32>, least: f32) -> usize {
-    let Some((head, shift)) = head_and_shift(audio, least) else { return 0 };
+pub(super) fn lengthen(audio: &mut VecDeque<f32>, least: f32) -> usize {
+    let shift = similar_shift(audio, least);
+    if shift > 0 {
+        lengthen_by(audio, shift);
+    }
+    shift
+}
+
+/// Adds so many samples, as [`lengthen`] did to the other channel.
+pub(super) fn lengthen_by(audio: &mut VecDeque<f32>, shift: usize) {
+    let head = head(audio);
     for (n, sample) in audio.iter_mut().take(OVERLAP).enumerate() {
         *sample = blend(head[n + shift], head[n], n);
     }
     for sample in head[..shift].iter().rev() {
         audio.push_front(*sample);
     }
-    shift
 }
 
 /// Whether the first [`STRETCH_WINDOW`] samples are a pause: below -45 dBFS. Nobody hears a cut
@@ -49,13 +65,19 @@ pub fn is_quiet(audio: &VecDeque<f32>) -> bool {
 /// -45 dBFS.
 const QUIET_POWER: f32 = 3.2e-5;
 
-/// Returns the window, and the shift at which it is most similar to itself.
-fn head_and_shift(audio: &VecDeque<f32>, least: f32) -> Option<([f32; STRETCH_WINDOW], usize)> {
-    if audio.len() < STRETCH_WINDOW {
-        return None;
-    }
+/// The first samples.
+fn head(audio: &VecDeque<f32>) -> [f32; STRETCH_WINDOW] {
     let mut head = [0.0; STRETCH_WINDOW];
     head.iter_mut().zip(audio).for_each(|(to, from)| *to = *from);
+    head
+}
+
+/// Returns the shift at which the first samples are most similar to themselves; zero without one.
+fn similar_shift(audio: &VecDeque<f32>, least: f32) -> usize {
+    if audio.len() < STRETCH_WINDOW {
+        return 0;
+    }
+    let head = head(audio);
     let energy = |part: &[f32]| part.iter().map(|sample| sample * sample).sum::<f32>();
     let similarity = |shift: usize| {
         let shifted = &head[shift..shift + OVERLAP];
@@ -64,8 +86,10 @@ fn head_and_shift(audio: &VecDeque<f32>, least: f32) -> Option<([f32; STRETCH_WI
         product / (energy(&head[..OVERLAP]) * energy(shifted)).sqrt().max(1e-9)
     };
     let shifts = SHIFTS.map(|shift| (shift, similarity(shift)));
-    let (best, similarity) = shifts.max_by(|a, b| a.1.total_cmp(&b.1))?;
-    (similarity >= least || is_quiet(audio)).then_some((head, best))
+    match shifts.max_by(|a, b| a.1.total_cmp(&b.1)) {
+        Some((best, similarity)) if similarity >= least || is_quiet(audio) => best,
+        Some(_) | None => 0,
+    }
 }
 
 fn blend(from: f32, to: f32, n: usize) -> f32 {

@@ -21,6 +21,8 @@ pub struct AudioUse {
     /// What the audio is. Music has no in-band FEC in any case, so losses do not change its layer:
     /// copies repair them.
     pub content: AudioContent,
+    /// Whether it has two channels, and the other end takes both.
+    pub is_stereo: bool,
     /// Whether video is sent beside it.
     pub has_video: bool,
 }
@@ -85,7 +87,7 @@ impl AudioChoice {
     fn suited(&self, target: Bitrate, used: AudioUse, now: MediaTime) -> AudioLayer {
         let narrow = if self.layer == AudioLayer::Low { NOT_NARROW } else { NARROW };
         let (from, below) = if used.has_video { AMPLE } else { AMPLE_FOR_AUDIO };
-        let is_full = matches!(self.layer, AudioLayer::FullBand | AudioLayer::Music);
+        let is_full = self.layer >= AudioLayer::FullBand;
         let ample = if is_full { below } else { from };
         let is_lossy = used.content == AudioContent::Speech
             && self.lossy_until.is_some_and(|until| now < until);
@@ -96,6 +98,7 @@ impl AudioChoice {
         } else {
             match used.content {
                 AudioContent::Speech => AudioLayer::FullBand,
+                AudioContent::Music if used.is_stereo => AudioLayer::StereoMusic,
                 AudioContent::Music => AudioLayer::Music,
             }
         }
@@ -117,7 +120,7 @@ mod tests {
 
     impl Path {
         fn new(has_video: bool) -> Self {
-            let used = AudioUse { content: AudioContent::Speech, has_video };
+            let used = AudioUse { content: AudioContent::Speech, is_stereo: false, has_video };
             let rate = Bitrate::from_kbps;
             let estimate = BandwidthEstimator::new(rate(500), rate(50)..=rate(30_000)).estimate();
             Self { choice: AudioChoice::new(&estimate), estimate, used, ms: 0 }
@@ -179,6 +182,9 @@ mod tests {
         let mut path = Path::new(true);
         path.used.content = AudioContent::Music;
         assert_eq!([path.at(2000, 3.9), path.at(2000, 0.4)], [Standard, AudioLayer::Music]);
+        path.used.is_stereo = true;
+        assert_eq!(path.at(2000, 4.1), AudioLayer::StereoMusic);
+        path.used.is_stereo = false;
         path.estimate.loss = 0.1;
         assert_eq!(path.at(2000, 5.0), AudioLayer::Music);
         assert_eq!(path.at(500, 1.0), Standard);

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     devices::{AudioDirection, Device, audio_host, find_audio_device, list_audio_devices},
     media::{AudioBlock, Stop, Worker},
-    model::DeviceState,
+    model::{AudioContent, DeviceState},
 };
 
 /// An audio source that runs on its own thread until it is dropped.
@@ -26,13 +26,14 @@ pub struct AudioCapture {
 }
 
 impl AudioCapture {
-    /// Starts the capture. `sink` is called with each block of 10 ms on the source's thread. It
+    /// Starts the capture, of music with both channels of a source that has two. `sink` is called with each block of 10 ms on the source's thread. It
     /// blocks that thread, so it must return in less than 10 ms.
     ///
     /// A source that fails is reported to `notify` and opened again every two seconds; the sink
     /// gets nothing meanwhile. [`SourceSpec::None`] captures nothing and reports nothing.
     pub fn start(
         spec: &SourceSpec,
+        content: AudioContent,
         mut sink: Box<dyn FnMut(&AudioBlock) + Send>,
         notify: Notify,
     ) -> Self {
@@ -41,7 +42,9 @@ impl AudioCapture {
         }
         let (spec, report) = (spec.clone(), notify.clone());
         let on_panic = source::report_panic(&notify);
-        let work = move |stop: &Stop| run(&spec, &mut *sink, &report, stop);
+        // Two channels of a voice would cost the sound server twice as much.
+        let channels = if content == AudioContent::Music { 2 } else { 1 };
+        let work = move |stop: &Stop| run((&spec, channels), &mut *sink, &report, stop);
         let worker = Worker::spawn_supervised("microphone", work, on_panic);
         let worker = worker.inspect_err(|error| {
             let message = format!("no thread is left for the microphone: {error}");
@@ -82,12 +85,20 @@ pub fn check_microphone(spec: &SourceSpec) -> Result<(), String> {
     checked.map_err(|error| error.to_string())
 }
 
-fn run(spec: &SourceSpec, sink: &mut dyn FnMut(&AudioBlock), notify: &Notify, stop: &Stop) {
+fn run(
+    (spec, channels): (&SourceSpec, u16),
+    sink: &mut dyn FnMut(&AudioBlock),
+    notify: &Notify,
+    stop: &Stop,
+) {
     let deliver = |block: AudioBlock| sink(&block);
     match spec {
-        SourceSpec::Default => source::run(stop, notify, || Ok(Microphone::open(None)?), deliver),
+        SourceSpec::Default => {
+            source::run(stop, notify, || Ok(Microphone::open(None, channels)?), deliver);
+        }
         SourceSpec::Device(wanted) => {
-            source::run(stop, notify, || Ok(Microphone::open(Some(wanted))?), deliver);
+            let open = || Ok(Microphone::open(Some(wanted), channels)?);
+            source::run(stop, notify, open, deliver);
         }
         SourceSpec::Tone { hz } => source::run(stop, notify, || Ok(Tone::new(*hz)), deliver),
         SourceSpec::File(path) => {

@@ -1,7 +1,6 @@
 //! The microphone source, on top of cpal.
 
 use std::{
-    collections::VecDeque,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -25,7 +24,7 @@ use super::{
 #[cfg(target_os = "linux")]
 use crate::devices::{PulseDevice, PulseStream};
 use crate::{
-    audio::Resampler,
+    audio::{SampleQueue, StereoResampler},
     devices::{
         AudioDeviceError, AudioDirection, AudioStream, DeviceRef, audio_host, find_audio_device,
     },
@@ -100,7 +99,8 @@ pub(super) struct Microphone {
 struct OpenedStream {
     name: String,
     rate: u32,
-    ring: Consumer<f32>,
+    /// Mid and side; without a second channel that is wanted, the side is 0.
+    ring: Consumer<[f32; 2]>,
     counters: Arc<CallbackCounters>,
 }
 
@@ -113,7 +113,8 @@ struct CallbackCounters {
 
 impl Microphone {
     /// Starts to open the wanted microphone, or the default one. Does not block.
-    pub(super) fn open(wanted: Option<&DeviceRef>) -> Result<Self, MicrophoneError> {
+    /// Of a device with two channels, both are captured if so many are wanted.
+    pub(super) fn open(wanted: Option<&DeviceRef>, channels: u16) -> Result<Self, MicrophoneError> {
         // The thread sends at most one stream and one error.
         let (opened_sender, opened) = mpsc::sync_channel(1);
         let (failure_sender, end) = mpsc::sync_channel(1);
@@ -122,7 +123,8 @@ impl Microphone {
         // A source is opened and read on the same thread.
         let reader = thread::current();
         let worker = Worker::spawn("microphone", move |stop| {
-            if let Err(error) = run_stream((wanted.as_ref(), &reader), &opened_sender, stop) {
+            let wanted = (wanted.as_ref(), channels);
+            if let Err(error) = run_stream(wanted, &reader, &opened_sender, stop) {
                 failure_sender.try_send(error).ok();
             }
         })
@@ -186,12 +188,12 @@ impl Drop for Microphone {
 /// The reading end of the ring, on the capture thread. Turns samples of any rate into blocks with
 /// a capture time.
 struct BlockReader {
-    ring: Consumer<f32>,
+    ring: Consumer<[f32; 2]>,
     rate: u32,
-    resampler: Resampler,
+    resampler: StereoResampler,
     input: Vec<f32>,
-    resampled: Vec<f32>,
-    ready: VecDeque<f32>,
+    side: Vec<f32>,
+    ready: SampleQueue,
     clock: SampleClock,
     counters: Arc<CallbackCounters>,
     last_calls: u64,
@@ -205,10 +207,10 @@ impl BlockReader {
         Self {
             ring,
             rate,
-            resampler: Resampler::new(rate),
+            resampler: StereoResampler::new(rate),
             input: vec![],
-            resampled: vec![],
-            ready: VecDeque::new(),
+            side: vec![],
+            ready: SampleQueue::default(),
             clock: SampleClock::default(),
             counters,
             last_calls: 0,
@@ -224,25 +226,27 @@ impl BlockReader {
                 return None;
             }
         }
-        let samples = std::array::from_fn(|_| self.ready.pop_front().unwrap_or_default());
+        let block = self.ready.take_block();
         let waiting = self.ready.len() as f64 / f64::from(AUDIO_RATE)
             + self.ring.slots() as f64 / f64::from(self.rate);
         let time = self.clock.block_time(now(), Duration::from_secs_f64(waiting));
-        Some(AudioBlock { time, samples })
+        Some(AudioBlock::new(time, block))
     }
 
     /// Moves samples from the ring to `ready`, 10 ms at most. Returns whether there were any.
     fn read_ring(&mut self) -> bool {
         let count = self.ring.slots().min(self.rate as usize / 100);
         let Ok(chunk) = self.ring.read_chunk(count) else { return false };
-        let (first, second) = chunk.as_slices();
         self.input.clear();
-        self.input.extend_from_slice(first);
-        self.input.extend_from_slice(second);
-        chunk.commit_all();
-        self.resampled.clear();
-        self.resampler.push(&self.input, &mut self.resampled);
-        self.ready.extend(&self.resampled);
+        self.side.clear();
+        for [mid, side] in chunk {
+            self.input.push(mid);
+            self.side.push(side);
+        }
+        let has_side = self.side.iter().any(|sample| *sample != 0.0);
+        let (mid, side) =
+            self.resampler.push(&self.input, has_side.then_some(self.side.as_slice()));
+        self.ready.extend(mid, side);
         count > 0
     }
 
@@ -267,7 +271,8 @@ impl BlockReader {
 /// Opens the device, sends its stream to `opened`, and keeps it running until `stop` is set or it
 /// fails.
 fn run_stream(
-    (wanted, reader): (Option<&DeviceRef>, &Thread),
+    (wanted, channels): (Option<&DeviceRef>, u16),
+    reader: &Thread,
     opened: &mpsc::SyncSender<OpenedStream>,
     stop: &Stop,
 ) -> Result<(), MicrophoneError> {
@@ -276,8 +281,9 @@ fn run_stream(
     let name = device.description().map_or_else(|_| "default".into(), |it| it.name().to_owned());
     // Errors come from the device's own threads; the first one ends the stream.
     let (error_sender, errors) = mpsc::sync_channel(1);
-    let (stream, mut reader_side) = open_stream((&host, &device), &name, (&error_sender, reader))
-        .map_err(|error| {
+    let needs = Needs { channels, errors: &error_sender, reader };
+    let opened_stream = open_stream((&host, &device), &name, needs);
+    let (stream, mut reader_side) = opened_stream.map_err(|error| {
         // ALSA lists a default device even on a machine without one.
         let is_absent = wanted.is_none() && matches!(error, MicrophoneError::Disconnected { .. });
         let none = || MicrophoneError::Choice(AudioDeviceError::None { noun: "microphone" });
@@ -295,22 +301,30 @@ fn run_stream(
     Ok(())
 }
 
-/// Where errors of a stream go, and the thread that each of its callbacks wakes.
-type Signals<'a> = (&'a mpsc::SyncSender<cpal::Error>, &'a Thread);
+/// What a stream needs beside its device.
+#[derive(Clone, Copy)]
+struct Needs<'a> {
+    /// The wanted channels: one or two.
+    channels: u16,
+    /// Where its errors go.
+    errors: &'a mpsc::SyncSender<cpal::Error>,
+    /// The thread that each of its callbacks wakes.
+    reader: &'a Thread,
+}
 
 /// Starts a stream of the sound server or of cpal.
 fn open_stream(
     (host, device): (&cpal::Host, &cpal::Device),
     name: &str,
-    signals: Signals<'_>,
+    needs: Needs<'_>,
 ) -> Result<(AudioStream, OpenedStream), MicrophoneError> {
     #[cfg(target_os = "linux")]
-    if let Some(device) = PulseDevice::of(host, device, 1, PULSE_CALLBACK) {
-        return start_pulse_stream(&device, signals).map_err(|error| device_error(name, &error));
+    if let Some(device) = PulseDevice::of(host, device, needs.channels as u8, PULSE_CALLBACK) {
+        return start_pulse_stream(&device, needs).map_err(|error| device_error(name, &error));
     }
     #[cfg(not(target_os = "linux"))]
     let _ = host;
-    let (stream, opened) = build_stream(device, name, signals)?;
+    let (stream, opened) = build_stream(device, name, needs)?;
     stream.play().map_err(|error| device_error(name, &error))?;
     Ok((AudioStream::System(stream), opened))
 }
@@ -318,10 +332,10 @@ fn open_stream(
 #[cfg(target_os = "linux")]
 fn start_pulse_stream(
     device: &PulseDevice,
-    (errors, reader): Signals<'_>,
+    needs: Needs<'_>,
 ) -> Result<(AudioStream, OpenedStream), cpal::Error> {
-    let (mut take, opened) = ring(device.rate, device.channels.into(), reader);
-    let errors = errors.clone();
+    let (mut take, opened) = ring(device.rate, device.channels.into(), needs);
+    let errors = needs.errors.clone();
     let on_end = Box::new(move |error| {
         errors.try_send(error).ok();
     });
@@ -333,11 +347,11 @@ fn start_pulse_stream(
 fn build_stream(
     device: &cpal::Device,
     name: &str,
-    signals: Signals<'_>,
+    needs: Needs<'_>,
 ) -> Result<(Stream, OpenedStream), MicrophoneError> {
     let failed = |error: cpal::Error| device_error(name, &error);
     let ranges: Vec<_> = device.supported_input_configs().map_err(failed)?.collect();
-    let (format, mut config) = match best_config(&ranges) {
+    let (format, mut config) = match best_config(&ranges, needs.channels) {
         Some(best) => best,
         None => {
             let default = device.default_input_config().map_err(failed)?;
@@ -345,11 +359,11 @@ fn build_stream(
         }
     };
     config.buffer_size = BufferSize::Fixed(config.sample_rate / CALLBACKS_PER_SECOND);
-    match build_with_format(device, config, format, signals) {
+    match build_with_format(device, config, format, needs) {
         Ok(built) => Ok(built),
         Err(error) if matches!(error.kind(), ErrorKind::UnsupportedConfig) => {
             config.buffer_size = BufferSize::Default;
-            build_with_format(device, config, format, signals).map_err(failed)
+            build_with_format(device, config, format, needs).map_err(failed)
         }
         Err(error) => Err(failed(error)),
     }
@@ -358,13 +372,18 @@ fn build_stream(
 /// The best configuration of a device.
 ///
 /// The rate counts first: 48 kHz, else the nearest one. Then the format that keeps most bits of a
-/// sample, then the lowest number of channels, so that the system mixes them down.
-fn best_config(ranges: &[SupportedStreamConfigRange]) -> Option<(SampleFormat, StreamConfig)> {
+/// sample, then the number of channels that is nearest to the wanted one, so that the system mixes them
+/// down.
+fn best_config(
+    ranges: &[SupportedStreamConfigRange],
+    wanted: u16,
+) -> Option<(SampleFormat, StreamConfig)> {
     let candidates = ranges.iter().filter(|range| range.channels() > 0).filter_map(|range| {
         let bits = kept_precision_bits(range.sample_format())?;
         let rate = AUDIO_RATE.clamp(range.min_sample_rate(), range.max_sample_rate());
         let distance = rate.abs_diff(AUDIO_RATE);
-        Some(((distance, std::cmp::Reverse(bits), range.channels()), range, rate))
+        let others = range.channels().abs_diff(wanted);
+        Some(((distance, std::cmp::Reverse(bits), others), range, rate))
     });
     let (_, range, rate) = candidates.min_by_key(|(cost, ..)| *cost)?;
     let config = StreamConfig {
@@ -393,7 +412,7 @@ fn build_with_format(
     device: &cpal::Device,
     config: StreamConfig,
     format: SampleFormat,
-    signals: Signals<'_>,
+    needs: Needs<'_>,
 ) -> Result<(Stream, OpenedStream), cpal::Error> {
     let as_format = match format {
         SampleFormat::F64 => build_typed::<f64>,
@@ -404,20 +423,20 @@ fn build_with_format(
         // The device refuses any other format.
         SampleFormat::F32 | _ => build_typed::<f32>,
     };
-    as_format(device, config, signals)
+    as_format(device, config, needs)
 }
 
 fn build_typed<T>(
     device: &cpal::Device,
     config: StreamConfig,
-    signals: Signals<'_>,
+    needs: Needs<'_>,
 ) -> Result<(Stream, OpenedStream), cpal::Error>
 where
     T: SizedSample + 'static,
     f32: FromSample<T>,
 {
-    let (mut take, opened) = ring::<T>(config.sample_rate, config.channels.into(), signals.1);
-    let errors = signals.0.clone();
+    let (mut take, opened) = ring::<T>(config.sample_rate, config.channels.into(), needs);
+    let errors = needs.errors.clone();
     let stream = device.build_input_stream(
         config,
         move |data: &[T], _: &cpal::InputCallbackInfo| take(data),
@@ -435,17 +454,18 @@ where
 fn ring<T: Copy + 'static>(
     rate: u32,
     channels: usize,
-    reader: &Thread,
+    needs: Needs<'_>,
 ) -> (impl FnMut(&[T]) + Send + use<T>, OpenedStream)
 where
     f32: FromSample<T>,
 {
     let (mut writer, ring) = RingBuffer::new(rate as usize * RING_CAPACITY_MS / 1000);
+    let has_side = channels == 2 && needs.channels == 2;
     let counters = Arc::new(CallbackCounters::default());
-    let (counts, reader) = (Arc::clone(&counters), reader.clone());
+    let (counts, reader) = (Arc::clone(&counters), needs.reader.clone());
     let take = move |data: &[T]| {
         counts.calls.fetch_add(1, Ordering::Relaxed);
-        let dropped = downmix_into_ring(data, channels, &mut writer);
+        let dropped = downmix_into_ring(data, (channels, has_side), &mut writer);
         counts.dropped_samples.fetch_add(dropped, Ordering::Relaxed);
         // One atomic operation, and a system call that never waits if the thread is parked.
         reader.unpark();
@@ -461,16 +481,22 @@ const NON_FATAL_ERRORS: &[ErrorKind] =
 const DISCONNECT_ERRORS: &[ErrorKind] =
     &[ErrorKind::DeviceNotAvailable, ErrorKind::HostUnavailable, ErrorKind::StreamInvalidated];
 
-/// Mixes frames down to mono into the ring. Returns how many samples were dropped because the ring
-/// is full. Runs in the device's real-time callback.
-fn downmix_into_ring<T: Copy>(data: &[T], channels: usize, ring: &mut Producer<f32>) -> u64
+/// Mixes frames down to mono into the ring, with the side of two channels beside it if `has_side`.
+/// Returns how many samples were dropped because the ring is full. Runs in the device's real-time callback.
+fn downmix_into_ring<T: Copy>(
+    data: &[T],
+    (channels, has_side): (usize, bool),
+    ring: &mut Producer<[f32; 2]>,
+) -> u64
 where
     f32: FromSample<T>,
 {
     let mut dropped = 0;
     for frame in data.chunks_exact(channels) {
         let sum: f32 = frame.iter().map(|sample| f32::from_sample_(*sample)).sum();
-        if ring.push(sum / channels as f32).is_err() {
+        let mean = sum / channels as f32;
+        let left = frame.first().filter(|_| has_side).map(|left| f32::from_sample_(*left));
+        if ring.push([mean, left.map_or(0.0, |left| left - mean)]).is_err() {
             dropped += 1;
         }
     }
@@ -508,7 +534,7 @@ mod tests {
     #[test]
     fn rate_counts_before_format_and_format_before_channels() {
         let best = |ranges: &[SupportedStreamConfigRange]| {
-            best_config(ranges)
+            best_config(ranges, 1)
                 .map(|(format, config)| (config.sample_rate, format, config.channels))
         };
         let (f32, i16) = (SampleFormat::F32, SampleFormat::I16);
@@ -521,6 +547,7 @@ mod tests {
         assert_eq!(best(&ranges), Some((48_000, f32, 2)));
         assert_eq!(best(&ranges[..2]), Some((48_000, i16, 2)));
         assert_eq!(best(&ranges[..1]), Some((44_100, f32, 1)));
+        assert_eq!(best_config(&ranges[1..2], 2).map(|best| best.1.channels), Some(2));
         assert_eq!(best(&[range(1, 8000, 16_000, i16)]), Some((16_000, i16, 1)));
         assert_eq!(best(&[range(1, 48_000, 48_000, SampleFormat::DsdU8)]), None);
     }
@@ -528,11 +555,27 @@ mod tests {
     #[test]
     fn the_callback_mixes_down_and_counts_samples_that_a_full_ring_drops() {
         let (mut writer, mut ring) = RingBuffer::new(4);
-        assert_eq!(downmix_into_ring(&[0.2_f32, 0.4, -1.0, 1.0], 2, &mut writer), 0);
-        assert_eq!(downmix_into_ring(&[i16::MIN, i16::MIN, 0, 0, 0, 0, 0], 2, &mut writer), 1);
-        let mixed: Vec<_> = std::iter::from_fn(|| ring.pop().ok()).collect();
+        let two = (2, false);
+        assert_eq!(downmix_into_ring(&[0.2_f32, 0.4, -1.0, 1.0], two, &mut writer), 0);
+        assert_eq!(downmix_into_ring(&[i16::MIN, i16::MIN, 0, 0, 0, 0, 0], two, &mut writer), 1);
+        let mixed: Vec<_> = std::iter::from_fn(|| ring.pop().ok()).map(|[mid, _]| mid).collect();
         assert!(mixed.iter().zip([0.3, 0.0, -1.0, 0.0]).all(|(is, want)| (is - want).abs() < 1e-4));
         assert_eq!(mixed.len(), 4, "the newest sample is dropped, the oldest stays");
+    }
+
+    #[test]
+    fn both_channels_are_kept_if_they_are_wanted_and_the_device_has_two() {
+        let (mut writer, ring) = RingBuffer::new(960);
+        let frames = [0.5_f32, 0.25].repeat(480);
+        for has_side in [true, false] {
+            downmix_into_ring(&frames, (2, has_side), &mut writer);
+        }
+        let (rate, counters) = (AUDIO_RATE, Arc::default());
+        let mut reader =
+            BlockReader::new(OpenedStream { name: String::new(), rate, ring, counters });
+        let blocks = [(); 2].map(|()| reader.next_block().unwrap());
+        assert!(blocks.iter().all(|block| block.samples == [0.375; BLOCK_SAMPLES]));
+        assert_eq!(blocks.map(|block| block.side), [Some([0.125; BLOCK_SAMPLES]), None]);
     }
 
     #[test]
@@ -543,7 +586,7 @@ mod tests {
             BlockReader::new(OpenedStream { name: String::new(), rate, ring, counters: counts });
         assert!(reader.next_block().is_none());
         let tone = |n: u32| (f64::from(n) * 440.0 / 44_100.0 * std::f64::consts::TAU).sin() as f32;
-        (0..44_100).for_each(|n| writer.push(tone(n)).unwrap());
+        (0..44_100).for_each(|n| writer.push([tone(n), 0.0]).unwrap());
         let blocks: Vec<_> = std::iter::from_fn(|| reader.next_block()).collect();
         assert_eq!(blocks.len(), 99, "the resampler's filter still holds the last samples");
         let samples: Vec<_> = blocks.iter().flat_map(|block| block.samples).collect();

@@ -67,8 +67,7 @@ mod tests {
         let notify = Box::new(move |activity| sender.send(activity).unwrap());
         let mut watch = MicrophoneWatch::new(true, notify);
         let mut push = |level: f32, blocks: u32| {
-            let mut block =
-                AudioBlock { time: MediaTime::default(), samples: [0.0; BLOCK_SAMPLES] };
+            let mut block = AudioBlock::mono(MediaTime::default(), [0.0; BLOCK_SAMPLES]);
             block.samples[7] = level;
             (0..blocks).for_each(|_| watch.push(&block, &block));
             told.try_iter().map(|activity| activity.is_silent).collect::<Vec<_>>()
@@ -83,7 +82,7 @@ mod tests {
     fn nothing_is_told_of_a_file() {
         let notify = Box::new(|_| panic!("a file may be silent"));
         let mut watch = MicrophoneWatch::new(false, notify);
-        let block = AudioBlock { time: MediaTime::default(), samples: [0.0; BLOCK_SAMPLES] };
+        let block = AudioBlock::mono(MediaTime::default(), [0.0; BLOCK_SAMPLES]);
         (0..1000).for_each(|_| watch.push(&block, &block));
     }
 }

@@ -251,7 +251,12 @@ mod tests {
             blocks += 1;
             assert_ne!(blocks, 2, "planted");
         });
-        let _capture = crate::capture::AudioCapture::start(&spec, sink, notify);
+        let _capture = crate::capture::AudioCapture::start(
+            &spec,
+            crate::model::AudioContent::Speech,
+            sink,
+            notify,
+        );
         let next = || states.recv_timeout(Duration::from_secs(60)).unwrap();
         assert_eq!((next(), next()), (DeviceState::Opening, DeviceState::Running));
         let message = "the microphone stopped unexpectedly; it is opened again".to_owned();

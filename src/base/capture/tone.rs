@@ -42,7 +42,7 @@ impl Tone {
 impl Source<AudioBlock> for Tone {
     fn next(&mut self) -> Result<Next<AudioBlock>, SourceError> {
         let Some(time) = self.clock.wait() else { return Ok(Next::NotYet) };
-        Ok(Next::Ready(AudioBlock { time, samples: self.samples() }))
+        Ok(Next::Ready(AudioBlock::mono(time, self.samples())))
     }
 }
 

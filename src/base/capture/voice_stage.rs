@@ -40,7 +40,8 @@ impl VoiceStage {
         Self { chosen, is_microphone, far_end, reader: None, processor: None, restart_at: None }
     }
 
-    /// Returns the processed block: the same block while there is nothing to do. Takes less than a
+    /// Returns the processed block: the same block while there is nothing to do, and else of one channel.
+    /// Takes less than a
     /// millisecond on an idle core. The processed sound is some milliseconds late, and its capture
     /// time says so.
     ///
@@ -76,7 +77,7 @@ impl VoiceStage {
         processor.process(&mut samples, u32::try_from(delay.as_millis()).unwrap_or(u32::MAX));
         let late = stages.delay().as_micros() as u64;
         let time = MediaTime::from_micros(block.time.as_micros().saturating_sub(late));
-        AudioBlock { time, samples }
+        AudioBlock::mono(time, samples)
     }
 
     fn stages(&self) -> Stages {
@@ -115,7 +116,7 @@ mod tests {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             (state >> 8) as f32 / 16_777_216.0 - 0.5
         });
-        AudioBlock { time: now(), samples }
+        AudioBlock::mono(now(), samples)
     }
 
     #[test]

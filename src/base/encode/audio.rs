@@ -88,10 +88,8 @@ mod tests {
     /// A block of a square wave, number `number` of 10 ms since the start of the clock.
     fn block(number: u64, amplitude: f32) -> AudioBlock {
         let sign = |n: usize| if (n / 50).is_multiple_of(2) { amplitude } else { -amplitude };
-        AudioBlock {
-            time: MediaTime::from_micros(number * 10_000),
-            samples: std::array::from_fn(sign),
-        }
+        let time = MediaTime::from_micros(number * 10_000);
+        AudioBlock::mono(time, std::array::from_fn(sign))
     }
 
     fn encoder() -> (AudioEncoder, Meter, Subscription<EncodedAudio>) {

@@ -16,7 +16,7 @@ const EXPECTED_LOSS: i32 = 10;
 /// The largest packet in bytes: Opus's recommendation for the size of the output buffer.
 const MAX_PACKET: usize = 4000;
 
-/// Encodes blocks to Opus packets (RFC 6716) of one layer: mono. With DTX there are no packets while nothing
+/// Encodes blocks to Opus packets (RFC 6716) of one layer. With DTX there are no packets while nothing
 /// is said, but one or two each 400 ms.
 ///
 /// Packets are numbered in samples.
@@ -24,7 +24,8 @@ pub struct OpusEncoder {
     layer: AudioLayer,
     encoder: Encoder,
     numbering: BlockNumbering,
-    /// The samples of the next packet so far, and the number that the next block must have.
+    /// The samples of the next packet so far, of two channels interleaved, and the number that the next
+    /// block must have.
     pending: Vec<f32>,
     next_sample: u64,
     packet_time: MediaTime,
@@ -53,7 +54,7 @@ impl OpusEncoder {
             layer,
             encoder: configured_encoder(layer)?,
             numbering: BlockNumbering::default(),
-            pending: Vec::with_capacity(layer.packet_samples() as usize),
+            pending: Vec::with_capacity(layer.packet_samples() as usize * channels(layer)),
             next_sample: 0,
             packet_time: MediaTime::default(),
             packet: vec![0; MAX_PACKET],
@@ -109,8 +110,8 @@ impl OpusEncoder {
             }
             self.packet_time = block.time;
         }
-        self.pending.extend_from_slice(&block.samples);
-        if self.pending.len() < length as usize {
+        self.append(block);
+        if self.pending.len() < length as usize * channels(self.layer) {
             return None;
         }
         let encoded = self.encoder.encode_float(&self.pending, &mut self.packet);
@@ -134,12 +135,28 @@ impl OpusEncoder {
             }
         }
     }
+
+    fn append(&mut self, block: &AudioBlock) {
+        match (self.layer.is_stereo(), &block.side) {
+            (false, _) => self.pending.extend_from_slice(&block.samples),
+            (true, None) => self.pending.extend(block.samples.iter().flat_map(|mid| [*mid; 2])),
+            (true, Some(side)) => {
+                let frames = block.samples.iter().zip(side);
+                self.pending.extend(frames.flat_map(|(mid, side)| [mid + side, mid - side]));
+            }
+        }
+    }
+}
+
+const fn channels(layer: AudioLayer) -> usize {
+    if layer.is_stereo() { 2 } else { 1 }
 }
 
 fn configured_encoder(layer: AudioLayer) -> Result<Encoder, opus::Error> {
+    let channels = if layer.is_stereo() { Channels::Stereo } else { Channels::Mono };
     // Voip and Audio both use hybrid mode for a voice at the standard rate, which supports in-band FEC
     // at full band. Voip also emphasises speech, which colours music.
-    let mut encoder = Encoder::new(AUDIO_RATE, Channels::Mono, Application::Audio)?;
+    let mut encoder = Encoder::new(AUDIO_RATE, channels, Application::Audio)?;
     encoder.set_bitrate(Bitrate::Bits(layer.bitrate().as_bps() as i32))?;
     encoder.set_inband_fec(layer.has_fec())?;
     encoder.set_packet_loss_perc(if layer.has_fec() { EXPECTED_LOSS } else { 0 })?;
@@ -159,7 +176,7 @@ mod tests {
     fn block(number: u64, signal: impl Fn(f32) -> f32) -> AudioBlock {
         let first = number as usize * BLOCK_SAMPLES;
         let samples = std::array::from_fn(|n| signal((first + n) as f32 / AUDIO_RATE as f32));
-        AudioBlock { time: MediaTime::from_micros(number * 10_000), samples }
+        AudioBlock::mono(MediaTime::from_micros(number * 10_000), samples)
     }
 
     fn silence(number: u64) -> AudioBlock {

@@ -107,13 +107,46 @@ impl FramePool {
     }
 }
 
-/// Ten milliseconds of mono audio at [`AUDIO_RATE`], full scale ±1.
+/// Ten milliseconds of captured audio at [`AUDIO_RATE`], full scale ±1. A [`StereoBlock`] with a time.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct AudioBlock {
     /// The capture time of the first sample.
     pub time: MediaTime,
-    /// The samples.
+    /// The samples; of stereo the mean of both channels.
     pub samples: [f32; BLOCK_SAMPLES],
+    /// Of stereo, half of what the left channel has more than the right one.
+    pub side: Option<[f32; BLOCK_SAMPLES]>,
+}
+
+impl AudioBlock {
+    /// A block of one channel.
+    pub const fn mono(time: MediaTime, samples: [f32; BLOCK_SAMPLES]) -> Self {
+        Self { time, samples, side: None }
+    }
+
+    /// A block with that capture time.
+    pub const fn new(time: MediaTime, StereoBlock { mid, side }: StereoBlock) -> Self {
+        Self { time, samples: mid, side }
+    }
+}
+
+/// Ten milliseconds of audio at [`AUDIO_RATE`], of one channel or two.
+///
+/// Two channels are kept as mid and side, so that whatever needs one channel takes the mid, and one
+/// channel costs no more than if there were no stereo.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct StereoBlock {
+    /// The samples; of two channels their mean.
+    pub mid: [f32; BLOCK_SAMPLES],
+    /// Of two channels, half of what the left one has more than the right one.
+    pub side: Option<[f32; BLOCK_SAMPLES]>,
+}
+
+impl StereoBlock {
+    /// A block of one channel.
+    pub const fn mono(mid: [f32; BLOCK_SAMPLES]) -> Self {
+        Self { mid, side: None }
+    }
 }
 
 #[cfg(test)]

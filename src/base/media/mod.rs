@@ -31,11 +31,11 @@ pub use encoded::EncodedVideo;
 pub use encoded_audio::{AudioCopy, EncodedAudio, RecentAudio, Redundancy, SILENT_BYTES};
 pub use fanout::{Fanout, Keyframe, MAX_LAG, Subscription, TemporalFilter};
 pub use far_end::{FarEnd, FarEndReader};
-pub use frame::{AUDIO_RATE, AudioBlock, BLOCK_SAMPLES, FramePool, VideoFrame};
+pub use frame::{AUDIO_RATE, AudioBlock, BLOCK_SAMPLES, FramePool, StereoBlock, VideoFrame};
 pub use layer_switch::LayerSwitch;
 pub use meter::{Meter, SILENCE_DBFS};
 pub use notifier::Notifier;
-pub use opus_packet::{fec_samples, has_fec, is_celt_only};
+pub use opus_packet::{fec_samples, has_fec, is_celt_only, is_stereo};
 pub use received::{AccessUnit, AudioPacket};
 pub use rtp::{
     IncomingTrack, KeyframeRequest, RedundantPayload, RoundTripTime, RtpPacket, SenderReport,

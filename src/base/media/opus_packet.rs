@@ -13,6 +13,11 @@ pub fn is_celt_only(packet: &[u8]) -> bool {
     packet.first().is_some_and(|toc| toc >> 3 >= CELT_ONLY)
 }
 
+/// Whether the packet has two channels (RFC 6716, section 3.1: the bit `s`).
+pub fn is_stereo(packet: &[u8]) -> bool {
+    packet.first().is_some_and(|toc| toc & 4 != 0)
+}
+
 /// Whether the packet contains FEC data of the previous packet (RFC 6716, section 4.2.4: the LBRR
 /// flag of the first frame, after the voice activity flag of each 20 ms).
 pub fn has_fec(packet: &[u8]) -> bool {

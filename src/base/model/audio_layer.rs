@@ -19,6 +19,8 @@ pub enum AudioLayer {
     FullBand,
     /// The same at a rate at which music sounds like the original, instead of [`Self::FullBand`].
     Music,
+    /// Music of two channels, instead of [`Self::Music`].
+    StereoMusic,
 }
 
 /// The bytes of a packet on the wire beside its payload: IPv4, UDP, RTP with extensions, and the
@@ -27,16 +29,18 @@ const HEADER_BYTES: u64 = 64;
 
 impl AudioLayer {
     /// All layers, the lowest first.
-    pub const ALL: [Self; 4] = [Self::Low, Self::Standard, Self::FullBand, Self::Music];
+    pub const ALL: [Self; 5] =
+        [Self::Low, Self::Standard, Self::FullBand, Self::Music, Self::StereoMusic];
 
     /// The rate of its payloads: RFC 7587, section 3.1.1 recommends 28 to 40 kbit/s for full-band
-    /// speech, and 48 to 64 for full-band music.
+    /// speech, 48 to 64 for full-band music, and 64 to 128 for that of two channels.
     pub const fn bitrate(self) -> Bitrate {
         match self {
             Self::Low => Bitrate::from_kbps(24),
             Self::Standard => Bitrate::from_kbps(40),
             Self::FullBand => Bitrate::from_kbps(64),
             Self::Music => Bitrate::from_kbps(96),
+            Self::StereoMusic => Bitrate::from_kbps(128),
         }
     }
 
@@ -44,7 +48,7 @@ impl AudioLayer {
     pub const fn packet_samples(self) -> u64 {
         match self {
             Self::Low => 1920,
-            Self::Standard | Self::FullBand | Self::Music => 960,
+            Self::Standard | Self::FullBand | Self::Music | Self::StereoMusic => 960,
         }
     }
 
@@ -63,7 +67,15 @@ impl AudioLayer {
     pub const fn has_fec(self) -> bool {
         match self {
             Self::Low | Self::Standard => true,
-            Self::FullBand | Self::Music => false,
+            Self::FullBand | Self::Music | Self::StereoMusic => false,
+        }
+    }
+
+    /// Whether it has two channels.
+    pub const fn is_stereo(self) -> bool {
+        match self {
+            Self::Low | Self::Standard | Self::FullBand | Self::Music => false,
+            Self::StereoMusic => true,
         }
     }
 
@@ -81,6 +93,6 @@ mod tests {
     #[test]
     fn the_rate_on_the_wire_has_the_headers_of_each_packet() {
         let rates = AudioLayer::ALL.map(|layer| layer.wire_rate().as_bps() / 100);
-        assert_eq!(rates, [368, 656, 896, 1216]);
+        assert_eq!(rates, [368, 656, 896, 1216, 1536]);
     }
 }

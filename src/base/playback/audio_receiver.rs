@@ -1,16 +1,17 @@
 //! Receives one remote audio track: from RTP packets to blocks of samples, with concealment.
 
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
 use super::{
     audio_receive_stats::AudioReceiveStats,
     concealment::{Cause, Concealment, ConcealmentCauses},
     jitter::{AudioJitterBuffer, Pull},
+    opus_decoder::OpusDecoder,
     receive_stats::JitterBufferDelay,
 };
 use crate::{
-    audio::{Fade, STRETCH_WINDOW, is_quiet, lengthen, shorten},
-    media::{AUDIO_RATE, BLOCK_SAMPLES, RtpPacket, fec_samples},
+    audio::{Fade, STRETCH_WINDOW, SampleQueue, is_quiet},
+    media::{AUDIO_RATE, BLOCK_SAMPLES, RtpPacket, StereoBlock, fec_samples},
     model::MediaTime,
 };
 
@@ -19,12 +20,10 @@ use crate::{
 /// The mixer has one for each stream that is played. A consumer of an
 /// [`AudioTrack`](super::AudioTrack) that needs samples has its own.
 pub struct AudioReceiver {
-    decoder: opus::Decoder,
+    decoder: OpusDecoder,
     jitter: AudioJitterBuffer,
     /// Decoded samples that are not yet pulled.
-    pending: VecDeque<f32>,
-    /// The output buffer of the decoder.
-    scratch: Box<[f32; MAX_PACKET_SAMPLES]>,
+    pending: SampleQueue,
     /// The length of the previous packet in samples.
     packet_samples: usize,
     state: State,
@@ -53,7 +52,7 @@ enum State {
 }
 
 /// Samples of the longest Opus packet: 120 ms (RFC 6716, section 2.1.4).
-const MAX_PACKET_SAMPLES: usize = 5760;
+pub(super) const MAX_PACKET_SAMPLES: usize = 5760;
 
 /// Samples of the usual packet: 20 ms.
 pub(super) const TYPICAL_PACKET_SAMPLES: usize = 960;
@@ -80,10 +79,9 @@ impl AudioReceiver {
     /// If Opus cannot allocate memory.
     pub fn new() -> Result<Self, opus::Error> {
         Ok(Self {
-            decoder: opus::Decoder::new(AUDIO_RATE, opus::Channels::Mono)?,
+            decoder: OpusDecoder::new()?,
             jitter: AudioJitterBuffer::new(),
-            pending: VecDeque::with_capacity(2 * MAX_PACKET_SAMPLES),
-            scratch: Box::new([0.0; MAX_PACKET_SAMPLES]),
+            pending: SampleQueue::with_capacity(2 * MAX_PACKET_SAMPLES),
             packet_samples: TYPICAL_PACKET_SAMPLES,
             state: State::Idle,
             concealed_run: 0,
@@ -104,7 +102,7 @@ impl AudioReceiver {
     }
 
     /// Returns the next 10 ms, to be played at about `now`; `None` while nothing is played.
-    pub fn pull(&mut self, now: MediaTime) -> Option<[f32; BLOCK_SAMPLES]> {
+    pub fn pull(&mut self, now: MediaTime) -> Option<StereoBlock> {
         self.jitter.fade_memory();
         if self.state == State::Idle {
             if !self.jitter.is_ready(now) {
@@ -120,15 +118,15 @@ impl AudioReceiver {
             self.decode_next(now);
         }
         self.total_samples += BLOCK_SAMPLES as u64;
-        let mut block = [0.0; BLOCK_SAMPLES];
-        block.iter_mut().zip(self.pending.drain(..BLOCK_SAMPLES)).for_each(|(to, from)| *to = from);
-        if self.is_pausing {
-            self.fade.apply(&mut block, 0.0, PAUSE_FADE_OUT_SAMPLES);
+        let mut block = self.pending.take_block();
+        let (gain, span) = if self.is_pausing {
+            (0.0, PAUSE_FADE_OUT_SAMPLES)
         } else if self.concealed_run > CONCEAL_FULL_GAIN_SAMPLES {
-            self.fade.apply(&mut block, 0.0, CONCEAL_FADE_OUT_SAMPLES);
+            (0.0, CONCEAL_FADE_OUT_SAMPLES)
         } else {
-            self.fade.apply(&mut block, 1.0, FADE_IN_SAMPLES);
-        }
+            (1.0, FADE_IN_SAMPLES)
+        };
+        self.fade.apply_to_block(&mut block, gain, span);
         if self.fade.is_silent() && self.jitter.is_empty() {
             self.stop();
         }
@@ -194,7 +192,7 @@ impl AudioReceiver {
     fn decode_next(&mut self, now: MediaTime) {
         match self.jitter.pull() {
             Pull::Packet(payload) => {
-                let samples = self.decode(&payload, false, MAX_PACKET_SAMPLES);
+                let samples = self.decoder.decode(&payload, false, MAX_PACKET_SAMPLES);
                 self.jitter.advance(samples.unwrap_or(self.packet_samples));
                 match samples {
                     Some(samples) => {
@@ -205,9 +203,9 @@ impl AudioReceiver {
                         self.concealed_run = 0;
                         self.is_pausing = false;
                         // Opus fades to another mode in the first half.
-                        let end = &self.scratch[samples / 2..samples];
+                        let (end, _) = self.decoder.output(samples / 2..samples);
                         self.is_last_silent = end.iter().all(|x| x.abs() < SILENT_PEAK);
-                        self.pending.extend(&self.scratch[..samples]);
+                        self.play_output(0..samples);
                     }
                     None => self.conceal(self.packet_samples, Cause::Undecodable),
                 }
@@ -220,12 +218,12 @@ impl AudioReceiver {
                     self.conceal(before, Cause::NoFec);
                 }
                 let samples = if span > 0 { samples - before } else { samples };
-                let recovered = (span > 0).then(|| self.decode(&next, true, span));
+                let recovered = (span > 0).then(|| self.decoder.decode(&next, true, span));
                 match recovered.flatten() {
                     // The part of the lost packet that is already concealed is left out.
                     Some(decoded) => {
                         let from = decoded.saturating_sub(samples);
-                        self.pending.extend(&self.scratch[from..decoded]);
+                        self.play_output(from..decoded);
                     }
                     None => {
                         self.jitter.on_made_up();
@@ -251,31 +249,23 @@ impl AudioReceiver {
         }
     }
 
-    /// Decodes the packet, or with `fec` its FEC data for the `span` samples before it. Returns the
-    /// number of samples in the output buffer.
-    fn decode(&mut self, payload: &[u8], fec: bool, span: usize) -> Option<usize> {
-        match self.decoder.decode_float(payload, &mut self.scratch[..span], fec) {
-            Ok(samples) if samples > 0 => Some(samples),
-            Ok(_) => None,
-            Err(error) => {
-                tracing::debug!(%error, "audio packet not decoded");
-                None
-            }
-        }
+    /// Plays a part of what was decoded last.
+    fn play_output(&mut self, part: std::ops::Range<usize>) {
+        let (mid, side) = self.decoder.output(part);
+        self.pending.extend(mid, side);
     }
 
     /// Conceals this many samples with Opus's packet loss concealment.
     fn conceal(&mut self, samples: usize, cause: Cause) {
         // Opus conceals only multiples of its shortest frame.
         let span = samples.next_multiple_of(MIN_FRAME_SAMPLES).min(MAX_PACKET_SAMPLES);
-        self.scratch[..span].fill(0.0);
-        if self.concealed_run < CONCEAL_FULL_GAIN_SAMPLES + CONCEAL_FADE_OUT_SAMPLES
-            && let Err(error) = self.decoder.decode_float(&[], &mut self.scratch[..span], false)
-        {
-            tracing::debug!(%error, "audio gap not concealed");
+        if self.concealed_run < CONCEAL_FULL_GAIN_SAMPLES + CONCEAL_FADE_OUT_SAMPLES {
+            self.decoder.conceal(span);
+        } else {
+            self.decoder.silence(span);
         }
         let samples = samples.min(span);
-        self.pending.extend(&self.scratch[..samples]);
+        self.play_output(0..samples);
         self.concealed_run += samples;
         self.concealment.add(samples as u64, cause);
     }
@@ -296,12 +286,12 @@ impl AudioReceiver {
         }
         let (correction, least) = match due {
             Some(due) => due,
-            None if is_quiet(&self.pending) => (Correction::Shorten, DriftDetector::CLEAN),
+            None if is_quiet(self.pending.mid()) => (Correction::Shorten, DriftDetector::CLEAN),
             None => return,
         };
         let shift = match correction {
-            Correction::Shorten => shorten(&mut self.pending, least),
-            Correction::Lengthen => lengthen(&mut self.pending, least),
+            Correction::Shorten => self.pending.shorten(least),
+            Correction::Lengthen => self.pending.lengthen(least),
         };
         if shift == 0 {
             // Too few samples are decoded, or the cut would be heard. The next block retries.

@@ -17,15 +17,16 @@ use cpal::{
 };
 
 use super::{
+    cushion::Cushion,
     device_error::DeviceError,
     output::{BlockDemand, RETRY_INTERVAL},
-    speaker_ring::{Cushion, RingReader, RingWriter, speaker_ring},
+    speaker_ring::{RingReader, RingWriter, speaker_ring},
 };
 #[cfg(target_os = "linux")]
 use crate::devices::{PulseDevice, PulseStream};
 use crate::{
     devices::{AudioDirection, AudioStream, DeviceRef, audio_host, find_audio_device},
-    media::{AUDIO_RATE, BLOCK_SAMPLES, Stop, Worker, now},
+    media::{AUDIO_RATE, BLOCK_SAMPLES, StereoBlock, Stop, Worker, now},
     model::{DeviceState, MediaTime},
 };
 
@@ -154,7 +155,7 @@ impl DeviceOutput {
 
     /// Writes the block to the ring, unless the ring has what is wanted. Returns how much audio is
     /// before it in the ring, if it is written.
-    pub(super) fn play(&mut self, block: &[f32; BLOCK_SAMPLES]) -> Option<Duration> {
+    pub(super) fn play(&mut self, block: &StereoBlock) -> Option<Duration> {
         let State::Running { writer, .. } = &mut self.state else { return None };
         writer.play(block, self.cushion.quarters())
     }
@@ -460,11 +461,11 @@ mod tests {
         let (mut output, _reader) = DeviceOutput::running();
         let mut demanded = 0;
         while output.demand() == BlockDemand::Now {
-            output.play(&[0.5; BLOCK_SAMPLES]);
+            output.play(&StereoBlock::mono([0.5; BLOCK_SAMPLES]));
             demanded += 1;
         }
         assert_eq!(demanded, 2, "one callback and the margin");
-        assert!((0..200).all(|_| output.play(&[0.5; BLOCK_SAMPLES]).is_none()));
+        assert!((0..200).all(|_| output.play(&StereoBlock::mono([0.5; BLOCK_SAMPLES])).is_none()));
         assert!(matches!(output.demand(), BlockDemand::Wait(_)));
         output.state = State::Closed { retry_at: now(), message: None };
         assert_eq!(output.demand(), BlockDemand::ByClock);

@@ -23,7 +23,9 @@ use super::{
 };
 use crate::{
     audio::{Fade, LevelWindow, Mixer},
-    media::{AudioPacket, BLOCK_SAMPLES, FarEnd, Meter, Slot, Stop, Subscription, now},
+    media::{
+        AudioPacket, BLOCK_SAMPLES, FarEnd, Meter, Slot, StereoBlock, Stop, Subscription, now,
+    },
     model::{DeviceState, MediaTime},
     supervision::{RESTART_DELAY, catch},
 };
@@ -224,7 +226,7 @@ impl MixerThread {
                 voice.fade = Fade::at(gain);
             }
             if let Some(mut block) = voice.next_block_supervised(now, heard_at) {
-                voice.fade.apply(&mut block, gain, FADE_SAMPLES);
+                voice.fade.apply_to_block(&mut block, gain, FADE_SAMPLES);
                 self.mixer.add(&block);
             }
         }
@@ -232,7 +234,7 @@ impl MixerThread {
         let block = self.mixer.take();
         self.heard_after = self.output.play(&block);
         if let Some(delay) = self.heard_after {
-            self.outputs.far_end.push(&block, delay);
+            self.outputs.far_end.push(&block.mid, delay);
         }
     }
 }
@@ -244,7 +246,7 @@ impl MixerThread {
             return;
         }
         match self.clip.as_mut().and_then(Clip::next_block) {
-            Some(block) => self.mixer.add(&block),
+            Some(block) => self.mixer.add(&StereoBlock::mono(block)),
             None => self.clip = None,
         }
     }
@@ -257,7 +259,7 @@ impl MixedVoice {
         &mut self,
         now: MediaTime,
         heard_at: Option<MediaTime>,
-    ) -> Option<[f32; BLOCK_SAMPLES]> {
+    ) -> Option<StereoBlock> {
         if self.restart_at.is_some_and(|at| now < at) {
             return None;
         }
@@ -274,11 +276,7 @@ impl MixedVoice {
     }
 
     /// Takes the packets that arrived, returns the next block and updates the statistics.
-    fn next_block(
-        &mut self,
-        now: MediaTime,
-        heard_at: Option<MediaTime>,
-    ) -> Option<[f32; BLOCK_SAMPLES]> {
+    fn next_block(&mut self, now: MediaTime, heard_at: Option<MediaTime>) -> Option<StereoBlock> {
         for _ in 0..MAX_PACKETS_PER_BLOCK {
             let Some(packet) = self.packets.try_recv() else { break };
             self.receiver.push(&packet.0);
@@ -289,7 +287,7 @@ impl MixedVoice {
         if let (Some(next), Some(heard_at)) = (self.receiver.position(), heard_at) {
             self.heard.on_block(next.wrapping_sub(BLOCK_SAMPLES as u32), heard_at);
         }
-        let samples = block.unwrap_or([0.0; BLOCK_SAMPLES]);
+        let samples = block.map_or([0.0; BLOCK_SAMPLES], |block| block.mid);
         self.meter.set(self.level.push(&samples));
         self.control.tone.record(&samples);
         let level_dbfs = f64::from(self.long_level.push(&samples));

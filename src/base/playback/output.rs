@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{SpeakerSpec, device_output::DeviceOutput, file_output::FileOutput};
 use crate::{
     files::Recording,
-    media::BLOCK_SAMPLES,
+    media::StereoBlock,
     model::{DeviceState, MediaTime},
 };
 
@@ -75,13 +75,13 @@ impl Output {
         }
     }
 
-    /// Plays the block. Has no effect while the output is not running. Returns after what time it
+    /// Plays the block; a recording has one channel. Has no effect while the output is not running. Returns after what time it
     /// can be heard in the room, if it can be.
-    pub(super) fn play(&mut self, block: &[f32; BLOCK_SAMPLES]) -> Option<Duration> {
+    pub(super) fn play(&mut self, block: &StereoBlock) -> Option<Duration> {
         match self {
             Self::Silent => None,
             Self::File(file) => {
-                file.play(block);
+                file.play(&block.mid);
                 None
             }
             Self::Device(device) => device.play(block),

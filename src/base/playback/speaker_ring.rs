@@ -15,27 +15,28 @@ use std::{
 use cpal::{FromSample, SizedSample};
 
 use crate::{
-    audio::{Fade, Resampler},
-    media::{AUDIO_RATE, BLOCK_SAMPLES},
-    model::MediaTime,
+    audio::{Fade, StereoResampler},
+    media::{AUDIO_RATE, BLOCK_SAMPLES, StereoBlock},
 };
 
 /// The writing side of the ring, on the mixer thread.
 pub(super) struct RingWriter {
-    ring: rtrb::Producer<f32>,
+    ring: rtrb::Producer<Frame>,
     stats: Arc<CallbackStats>,
     /// The samples of a 10 ms block at the device's rate.
     block_samples: usize,
-    /// The resampler and its output buffer, if the device does not play 48 kHz.
-    resampler: Option<(Resampler, Vec<f32>)>,
+    /// The resampler, if the device does not play 48 kHz.
+    resampler: Option<Box<StereoResampler>>,
+    /// The frames of the block that is written.
+    frames: Vec<Frame>,
     /// What would have followed the block pushed last, if later blocks were left out.
-    continuation: Option<Box<[f32; OVERLAP]>>,
+    continuation: Option<Box<[Frame; OVERLAP]>>,
 }
 
 /// The reading side of the ring, in the device's real-time callback. It never locks, allocates or
 /// waits.
 pub(super) struct RingReader {
-    ring: rtrb::Consumer<f32>,
+    ring: rtrb::Consumer<Frame>,
     stats: Arc<CallbackStats>,
     channels: usize,
     block_samples: usize,
@@ -45,11 +46,14 @@ pub(super) struct RingReader {
     /// Fades out before a gap and in after it.
     fade: Fade,
     /// The cross-fade that hides removed samples, and how much of it was played.
-    joint: [f32; OVERLAP],
+    joint: [Frame; OVERLAP],
     joint_at: usize,
     /// The thread that writes, which waits for callbacks.
     writer: Option<Thread>,
 }
+
+/// A sample of both channels: mid and side. A device of one channel plays the mid.
+type Frame = [f32; 2];
 
 /// What both sides tell each other.
 #[derive(Debug, Default)]
@@ -89,13 +93,13 @@ pub(super) fn speaker_ring(rate: u32, channels: usize) -> (RingWriter, RingReade
     // `AUDIO_RATE` is that from `AUDIO_RATE` to `rate`. The rounding error of some millionths
     // has no effect, because the device's demand controls the number of blocks.
     let input_rate = (u64::from(AUDIO_RATE).pow(2) + u64::from(rate) / 2) / u64::from(rate.max(1));
-    let resampler = (rate != AUDIO_RATE)
-        .then(|| (Resampler::new(input_rate as u32), Vec::with_capacity(2 * block_samples)));
+    let resampler = (rate != AUDIO_RATE).then(|| Box::new(StereoResampler::new(input_rate as u32)));
     let writer = RingWriter {
         ring: producer,
         stats: Arc::clone(&stats),
         block_samples,
         resampler,
+        frames: Vec::with_capacity(2 * block_samples.max(BLOCK_SAMPLES)),
         continuation: None,
     };
     let reader = RingReader {
@@ -106,7 +110,7 @@ pub(super) fn speaker_ring(rate: u32, channels: usize) -> (RingWriter, RingReade
         sizes: [0; SIZES],
         next_size: 0,
         fade: Fade::SILENT,
-        joint: [0.0; OVERLAP],
+        joint: [[0.0; 2]; OVERLAP],
         joint_at: OVERLAP,
         writer: None,
     };
@@ -145,30 +149,31 @@ impl RingWriter {
     /// that are mixed by the clock while the device stands still would only be delay later. The
     /// next block that is written is joined to the earlier ones by a cross-fade. Returns how much
     /// audio is before it in the ring, if it is written.
-    pub(super) fn play(
-        &mut self,
-        block: &[f32; BLOCK_SAMPLES],
-        cushion: usize,
-    ) -> Option<Duration> {
+    pub(super) fn play(&mut self, block: &StereoBlock, cushion: usize) -> Option<Duration> {
         if !self.needs_block(cushion) {
-            if self.continuation.is_none() {
-                self.continuation = block.first_chunk().copied().map(Box::new);
-            }
+            self.continuation.get_or_insert_with(|| {
+                let at = |n| [block.mid[n], block.side.map_or(0.0, |side| side[n])];
+                Box::new(std::array::from_fn(at))
+            });
             return None;
         }
         let before = Duration::from_millis((self.fill() * 10 / self.block_samples) as u64);
         let mut block = *block;
         if let Some(continuation) = self.continuation.take() {
-            cross_fade(&continuation, &mut block);
+            fade_in_block(&continuation, &mut block);
         }
-        let pushed = match &mut self.resampler {
-            None => self.ring.push_entire_slice(&block),
-            Some((resampler, at_rate)) => {
-                at_rate.clear();
-                resampler.push(&block, at_rate);
-                self.ring.push_entire_slice(at_rate)
+        let (mid, side) = match &mut self.resampler {
+            None => (&block.mid[..], block.side.as_ref().map(|side| &side[..])),
+            Some(resampler) => {
+                resampler.push(&block.mid, block.side.as_ref().map(|side| &side[..]))
             }
         };
+        self.frames.clear();
+        match side {
+            None => self.frames.extend(mid.iter().map(|mid| [*mid, 0.0])),
+            Some(side) => self.frames.extend(mid.iter().zip(side).map(|(mid, side)| [*mid, *side])),
+        }
+        let pushed = self.ring.push_entire_slice(&self.frames);
         if pushed.is_err() {
             tracing::trace!("speaker ring full, block dropped");
         }
@@ -199,10 +204,16 @@ impl RingReader {
         self.shorten();
         let available = self.ring.slots() + OVERLAP - self.joint_at;
         for (n, frame) in out.chunks_mut(self.channels).enumerate() {
-            let sample = self.next_sample(available.saturating_sub(n), frames - n.min(frames));
+            let [mid, side] = self.next_frame(available.saturating_sub(n), frames - n.min(frames));
             // The front left and right channels. Further channels stay silent.
-            for (channel, to) in frame.iter_mut().enumerate() {
-                *to = T::from_sample(if channel < 2 { sample } else { 0.0 });
+            match frame {
+                [only] => *only = T::from_sample(mid),
+                [left, right, others @ ..] => {
+                    *left = T::from_sample(mid + side);
+                    *right = T::from_sample(mid - side);
+                    others.fill(T::from_sample(0.0));
+                }
+                [] => {}
             }
         }
         let counts = &self.stats;
@@ -213,21 +224,22 @@ impl RingReader {
         }
     }
 
-    /// The next sample, of which `left` are there and `needed` are asked for. It fades out before
+    /// The next frame, of which `left` are there and `needed` are asked for. It fades out before
     /// a gap and in after it.
-    fn next_sample(&mut self, left: usize, needed: usize) -> f32 {
-        let mut sample = [0.0];
+    fn next_frame(&mut self, left: usize, needed: usize) -> Frame {
+        let mut frame = [0.0; 2];
         if left == 0 {
             self.fade = Fade::SILENT;
         } else if self.joint_at < OVERLAP {
-            sample[0] = self.joint[self.joint_at];
+            frame = self.joint[self.joint_at];
             self.joint_at += 1;
         } else {
-            sample[0] = self.ring.pop().unwrap_or(0.0);
+            frame = self.ring.pop().unwrap_or_default();
         }
         let ends = left < needed && left <= GAP_FADE;
-        self.fade.apply(&mut sample, if ends { 0.0 } else { 1.0 }, GAP_FADE);
-        sample[0]
+        let mut gain = [1.0];
+        self.fade.apply(&mut gain, if ends { 0.0 } else { 1.0 }, GAP_FADE);
+        frame.map(|sample| sample * gain[0])
     }
 
     /// Records the size of this callback.
@@ -259,7 +271,7 @@ impl RingReader {
         if let Ok(chunk) = self.ring.read_chunk(excess.saturating_sub(OVERLAP)) {
             chunk.commit_all();
         }
-        let mut later = [0.0; OVERLAP];
+        let mut later = [[0.0; 2]; OVERLAP];
         if self.ring.pop_entire_slice(&mut later).is_ok() {
             cross_fade(&self.joint, &mut later);
             self.joint = later;
@@ -269,87 +281,29 @@ impl RingReader {
 }
 
 /// Fades from `from` to the beginning of `to`, and writes the result there.
-fn cross_fade(from: &[f32; OVERLAP], to: &mut [f32]) {
+fn cross_fade(from: &[Frame; OVERLAP], to: &mut [Frame; OVERLAP]) {
     for (n, (from, to)) in from.iter().zip(to).enumerate() {
         let share = (n as f32 + 0.5) / OVERLAP as f32;
-        *to = from * (1.0 - share) + *to * share;
+        for (from, to) in from.iter().zip(to) {
+            *to = from * (1.0 - share) + *to * share;
+        }
     }
 }
 
-/// How much the ring holds beyond what one callback takes: more after underruns, less when there
-/// are none.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Cushion {
-    /// In quarter blocks of 10 ms.
-    quarters: usize,
-    /// The underruns so far.
-    underruns: u64,
-    /// When the last underrun occurred or the cushion last changed.
-    since: MediaTime,
-    /// How long no underrun may occur before the cushion shrinks.
-    patience: Duration,
-    /// Whether the last change made it smaller.
-    has_shrunk: bool,
-}
-
-impl Cushion {
-    /// 10 ms: how late the mixer thread may be initially.
-    const MIN: usize = 4;
-
-    /// 100 ms: more latency is not acceptable in a conversation.
-    const MAX: usize = 40;
-
-    /// The shortest patience.
-    const MIN_PATIENCE: Duration = Duration::from_secs(2);
-
-    /// The longest patience, on a machine that is late again and again.
-    const MAX_PATIENCE: Duration = Duration::from_secs(16);
-
-    /// The least cushion.
-    pub(super) const fn new() -> Self {
-        Self {
-            quarters: Self::MIN,
-            underruns: 0,
-            since: MediaTime::from_micros(0),
-            patience: Self::MIN_PATIENCE,
-            has_shrunk: false,
+/// Fades from `from` to the beginning of a block.
+fn fade_in_block(from: &[Frame; OVERLAP], block: &mut StereoBlock) {
+    let at = |n| [block.mid[n], block.side.map_or(0.0, |side| side[n])];
+    let mut joint = std::array::from_fn(at);
+    cross_fade(from, &mut joint);
+    let has_side = joint.iter().any(|frame| frame[1] != 0.0);
+    let mut side = block.side.or_else(|| has_side.then_some([0.0; BLOCK_SAMPLES]));
+    for (n, [mid, of_side]) in joint.into_iter().enumerate() {
+        block.mid[n] = mid;
+        if let Some(side) = &mut side {
+            side[n] = of_side;
         }
     }
-
-    /// The cushion in quarter blocks of 10 ms.
-    pub(super) const fn quarters(self) -> usize {
-        self.quarters
-    }
-
-    /// Continues with a device that has just been opened.
-    pub(super) fn on_opened(&mut self, now: MediaTime) {
-        (self.underruns, self.since) = (0, now);
-    }
-
-    /// Adapts the cushion to the number of underruns since the device was opened: 2.5 ms more after
-    /// each, and a quarter of the excess less after some time without any. That time doubles when
-    /// an underrun shows that the cushion has shrunk too much.
-    pub(super) fn adapt(&mut self, underruns: u64, now: MediaTime) {
-        if underruns > self.underruns {
-            // The first underrun is ignored: the device starts before the first block.
-            if self.underruns > 0 {
-                self.quarters = (self.quarters + 1).min(Self::MAX);
-                if self.has_shrunk {
-                    self.patience = (2 * self.patience).min(Self::MAX_PATIENCE);
-                }
-                self.has_shrunk = false;
-            }
-            (self.underruns, self.since) = (underruns, now);
-        } else if now.since(self.since) > self.patience {
-            let excess = self.quarters.saturating_sub(Self::MIN);
-            if excess == 0 {
-                self.patience = Self::MIN_PATIENCE;
-            }
-            self.quarters -= excess.div_ceil(4);
-            self.has_shrunk = excess > 0;
-            self.since = now;
-        }
-    }
+    block.side = side;
 }
 
 #[cfg(test)]
@@ -363,7 +317,7 @@ impl RingReader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{audio::tone_hz, media::Worker, playback::testing::at};
+    use crate::{audio::tone_hz, media::Worker, playback::cushion::Cushion};
 
     const LEAST: usize = Cushion::MIN;
 
@@ -374,7 +328,7 @@ mod tests {
             for (m, sample) in (n * 480..).zip(&mut block) {
                 *sample = (m as f32 * 440.0 / 48_000.0 * std::f32::consts::TAU).sin() / 2.0;
             }
-            writer.play(&block, LEAST);
+            writer.play(&StereoBlock::mono(block), LEAST);
         }
     }
 
@@ -389,7 +343,7 @@ mod tests {
             let mut played = vec![];
             for n in 0..100 {
                 play_tone(&mut writer, n, 1);
-                played.extend(std::iter::from_fn(|| reader.ring.pop().ok()));
+                played.extend(std::iter::from_fn(|| reader.ring.pop().ok()).map(|frame| frame[0]));
             }
             // The filter delays the output by half of its length.
             assert!(played.len().abs_diff(rate as usize) <= 50, "{rate}: {}", played.len());
@@ -418,10 +372,10 @@ mod tests {
                 while writer.needs_block(LEAST) {
                     let block = sweep(next);
                     next += 1;
-                    writer.play(&block, LEAST);
+                    writer.play(&StereoBlock::mono(block), LEAST);
                     match &mut whole {
                         None => written.extend(block),
-                        Some((resampler, _)) => resampler.push(&block, &mut written),
+                        Some(resampler) => written.extend(resampler.push(&block, None).0),
                     }
                 }
                 seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -439,10 +393,31 @@ mod tests {
     }
 
     #[test]
+    fn two_channels_are_played_on_two_speakers_and_their_mean_on_one() {
+        for (rate, channels) in [(48_000, 2), (44_100, 2), (48_000, 1)] {
+            let (mut writer, mut reader) = speaker_ring(rate, channels);
+            let mut played = vec![];
+            for _ in 0..100 {
+                let block = StereoBlock { mid: [0.25; _], side: Some([0.125; _]) };
+                writer.play(&block, LEAST);
+                let mut out = vec![0.0_f32; channels * rate as usize / 100];
+                reader.fill(&mut out);
+                played.extend(out);
+            }
+            let expected: &[f32] = if channels == 2 { &[0.375, 0.125] } else { &[0.25] };
+            let frames = played[played.len() / 2..].chunks(channels);
+            let is_same = |frame: &[f32]| {
+                frame.iter().zip(expected).all(|(is, wanted)| (is - wanted).abs() < 1e-4)
+            };
+            assert!(frames.into_iter().all(is_same), "{rate} Hz, {channels} channels");
+        }
+    }
+
+    #[test]
     fn the_callback_copies_to_two_channels_and_counts() {
         let (mut writer, mut reader) = speaker_ring(AUDIO_RATE, 4);
         let counts = Arc::clone(writer.stats());
-        writer.play(&[0.5; BLOCK_SAMPLES], LEAST);
+        writer.play(&StereoBlock::mono([0.5; BLOCK_SAMPLES]), LEAST);
         let mut out = [9_i16; 4 * 470];
         reader.fill(&mut out);
         assert!(out.chunks(4).all(|frame| frame[0] == frame[1] && frame[2..] == [0, 0]));
@@ -544,36 +519,5 @@ mod tests {
         assert!(writer.fill() <= 3 * BLOCK_SAMPLES, "{}", writer.fill());
         let step = max_step(&played);
         assert!(step < 0.06, "a click of {step}; the tone's own steps are 0.029");
-    }
-
-    #[test]
-    fn the_cushion_grows_with_underruns_and_comes_down_within_half_a_minute() {
-        let mut cushion = Cushion::new();
-        cushion.on_opened(at(0));
-        (1..=37).for_each(|underruns| cushion.adapt(underruns, at(1000)));
-        assert_eq!(cushion.quarters(), Cushion::MAX);
-        let mut quarters = vec![];
-        for tenth in 1..=300 {
-            cushion.adapt(37, at(1000 + tenth * 100));
-            quarters.push(cushion.quarters());
-        }
-        assert!(quarters[100] <= 16, "30 ms of excess after ten seconds: {quarters:?}");
-        assert_eq!(*quarters.last().unwrap(), Cushion::MIN, "{quarters:?}");
-    }
-
-    #[test]
-    fn a_cushion_that_was_needed_is_given_up_more_slowly_each_time() {
-        let mut cushion = Cushion::new();
-        cushion.on_opened(at(0));
-        (1..=12).for_each(|underruns| cushion.adapt(underruns, at(0)));
-        let (needed, mut underruns) = (cushion.quarters(), 12);
-        for tenth in 0..1200 {
-            // The machine is late each time that the cushion is too small.
-            if cushion.quarters() < needed {
-                underruns += 1;
-            }
-            cushion.adapt(underruns, at(tenth * 100));
-        }
-        assert!((20..40).contains(&underruns), "{underruns} underruns in two minutes");
     }
 }

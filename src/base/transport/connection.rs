@@ -246,6 +246,13 @@ impl Connection {
         move || stats.opus().uses_dtx()
     }
 
+    /// Returns a function that tells whether the other end makes two channels of audio that has two (RFC
+    /// 7587, section 6.1); not before its description is known.
+    pub fn takes_stereo(&self) -> impl Fn() -> bool + Send + use<> {
+        let stats = Arc::clone(&self.stats);
+        move || stats.opus().takes_stereo()
+    }
+
     /// Returns a function that sets the least rate on the wire that audio needs while it is sent, so
     /// that a voice has its room after a pause; at first that of [`AudioLayer::Standard`].
     ///

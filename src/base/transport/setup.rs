@@ -359,7 +359,8 @@ fn opus() -> RTCRtpCodec {
         mime_type: MIME_TYPE_OPUS.to_owned(),
         clock_rate: AUDIO_RATE,
         channels: 2,
-        sdp_fmtp_line: "minptime=10;useinbandfec=1;stereo=0;usedtx=1".to_owned(),
+        // No `stereo=1`: it would make browsers send voices in two channels, at twice the rate.
+        sdp_fmtp_line: "minptime=10;useinbandfec=1;sprop-stereo=1;usedtx=1".to_owned(),
         rtcp_feedback: vec![feedback("transport-cc", "")],
     }
 }

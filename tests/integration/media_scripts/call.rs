@@ -374,7 +374,7 @@ fn play_audio(
     while let Some(packet) = packets.try_recv() {
         receiver.push(&packet.0);
     }
-    receiver.pull(now).is_some_and(|block| block.iter().any(|sample| sample.abs() > AUDIBLE))
+    receiver.pull(now).is_some_and(|block| block.mid.iter().any(|sample| sample.abs() > AUDIBLE))
 }
 
 /// A peak of -50 dBFS.

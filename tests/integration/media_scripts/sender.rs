@@ -156,7 +156,7 @@ fn encoded(sample: fn(f64) -> f32) -> Vec<Bytes> {
     let blocks = (0..2 * AUDIO_RATE).step_by(BLOCK_SAMPLES).filter_map(|first| {
         let time = MediaTime::from_micros(u64::from(first) * 1_000_000 / u64::from(AUDIO_RATE));
         let samples = std::array::from_fn(|at| sample(f64::from(first + at as u32)));
-        encoder.encode(&AudioBlock { time, samples }).map(|packet| packet.data)
+        encoder.encode(&AudioBlock::mono(time, samples)).map(|packet| packet.data)
     });
     blocks.collect()
 }

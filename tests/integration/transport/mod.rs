@@ -17,4 +17,5 @@ mod relayed;
 mod retransmission;
 mod rtp_dump;
 pub(crate) mod stats;
+mod stereo;
 mod unauthenticated;

@@ -4,7 +4,6 @@ mod layout;
 mod sample_encoding;
 
 use std::{
-    collections::VecDeque,
     fs::File,
     io::{self, BufReader, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
@@ -17,9 +16,9 @@ use super::{
     tone::{BLOCK_RATE, MAX_BLOCK_LATENESS},
 };
 use crate::{
-    audio::Resampler,
+    audio::{SampleQueue, StereoResampler},
     files::{FileError, open_source},
-    media::{AudioBlock, BLOCK_SAMPLES, now},
+    media::{AudioBlock, BLOCK_SAMPLES, StereoBlock, now},
 };
 
 /// The accepted sample rates in hertz: from below telephone quality to above studio quality.
@@ -28,12 +27,12 @@ const RATES: std::ops::RangeInclusive<u32> = 100..=768_000;
 /// An audio file as an endless source of 10 ms blocks.
 pub(super) struct WavFile {
     samples: LoopedSamples,
-    resampler: Resampler,
-    /// Mono samples of the file that are not resampled yet.
+    resampler: StereoResampler,
+    /// Samples of the file that are not resampled yet.
     input: Vec<f32>,
+    side: Vec<f32>,
     /// Resampled samples that are not in a block yet.
-    ready: VecDeque<f32>,
-    resampled: Vec<f32>,
+    ready: SampleQueue,
     clock: FrameClock,
 }
 
@@ -50,38 +49,41 @@ impl WavFile {
     /// Opens the file and reads its header. May block forever.
     pub(super) fn open(path: &Path) -> Result<Self, WavError> {
         let track = LoopedSamples::open(path)?;
-        let resampler = Resampler::new(track.layout.rate);
+        let resampler = StereoResampler::new(track.layout.rate);
         let clock = FrameClock::new(now(), BLOCK_RATE, 1, MAX_BLOCK_LATENESS);
-        let (piece, ready, made) = (vec![], VecDeque::new(), vec![]);
-        Ok(Self { samples: track, resampler, input: piece, ready, resampled: made, clock })
+        let (input, side, ready) = (vec![], vec![], SampleQueue::default());
+        Ok(Self { samples: track, resampler, input, side, ready, clock })
     }
 
     /// The samples of the next block. May block forever.
-    pub(super) fn next_block(&mut self) -> Result<[f32; BLOCK_SAMPLES], WavError> {
+    pub(super) fn next_block(&mut self) -> Result<StereoBlock, WavError> {
         // About 10 ms at a time, whatever the file's rate.
         let count = self.samples.layout.rate.div_ceil(100);
         while self.ready.len() < BLOCK_SAMPLES {
             self.input.clear();
+            self.side.clear();
             for _ in 0..count {
-                let sample = self.samples.next()?;
-                self.input.push(sample);
+                let [mid, side] = self.samples.next()?;
+                self.input.push(mid);
+                self.side.push(side);
             }
-            self.resampled.clear();
-            self.resampler.push(&self.input, &mut self.resampled);
-            self.ready.extend(&self.resampled);
+            let is_stereo = self.samples.layout.channels == 2;
+            let side = is_stereo.then_some(self.side.as_slice());
+            let (mid, side) = self.resampler.push(&self.input, side);
+            self.ready.extend(mid, side);
         }
-        Ok(std::array::from_fn(|_| self.ready.pop_front().unwrap_or_default()))
+        Ok(self.ready.take_block())
     }
 }
 
 impl Source<AudioBlock> for WavFile {
     fn next(&mut self) -> Result<Next<AudioBlock>, SourceError> {
         let Some(time) = self.clock.wait() else { return Ok(Next::NotYet) };
-        Ok(Next::Ready(AudioBlock { time, samples: self.next_block()? }))
+        Ok(Next::Ready(AudioBlock::new(time, self.next_block()?)))
     }
 }
 
-/// The samples of a file, mixed to mono and looped endlessly.
+/// The samples of a file, looped endlessly: of two channels as mid and side, of others their mean.
 ///
 /// If the loop point has an audible step, the end and the beginning are faded over 5 ms, so that
 /// it does not click.
@@ -131,14 +133,14 @@ impl LoopedSamples {
     }
 
     /// The next sample. After the last one comes the first.
-    fn next(&mut self) -> Result<f32, WavError> {
+    fn next(&mut self) -> Result<[f32; 2], WavError> {
         loop {
             if self.position < self.frames
-                && let Some(sample) = self.read_frame()?
+                && let Some(frame) = self.read_frame()?
             {
                 let gain = self.gain();
                 self.position += 1;
-                return Ok(sample * gain);
+                return Ok(frame.map(|sample| sample * gain));
             }
             if self.position == 0 {
                 let why = "its sound is gone".to_owned();
@@ -167,7 +169,7 @@ impl LoopedSamples {
         let mut samples = [0.0; 4];
         for (sample, at) in samples.iter_mut().zip([last.saturating_sub(1), last, 0, last.min(1)]) {
             self.seek_to(at)?;
-            *sample = self.read_frame()?.unwrap_or_default();
+            [*sample, _] = self.read_frame()?.unwrap_or_default();
         }
         let [before, last, first, second] = samples;
         let adjacent = (last - before).abs().max((second - first).abs());
@@ -181,9 +183,9 @@ impl LoopedSamples {
         Ok(())
     }
 
-    /// The mean of all channels of the next frame. `None` at the end of the file, where an
-    /// incomplete frame is ignored.
-    fn read_frame(&mut self) -> Result<Option<f32>, WavError> {
+    /// The mean of all channels of the next frame, and of two channels half of their difference. `None` at
+    /// the end of the file, where an incomplete frame is ignored.
+    fn read_frame(&mut self) -> Result<Option<[f32; 2]>, WavError> {
         match self.file.read_exact(&mut self.raw_frame) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
@@ -192,7 +194,13 @@ impl LoopedSamples {
         let Layout { encoding, channels, .. } = self.layout;
         let samples =
             self.raw_frame.chunks_exact(encoding.bytes()).map(|bytes| encoding.decode(bytes));
-        Ok(Some(samples.sum::<f32>() / channels as f32))
+        let (mut left, mut sum) = (0.0, 0.0);
+        for (n, sample) in samples.enumerate() {
+            left = if n == 0 { sample } else { left };
+            sum += sample;
+        }
+        let mean = sum / channels as f32;
+        Ok(Some([mean, if channels == 2 { left - mean } else { 0.0 }]))
     }
 
     fn io_error(&self, source: io::Error) -> WavError {
@@ -255,7 +263,7 @@ mod tests {
 
     fn read_blocks(file: &TempWav, blocks: usize) -> Vec<f32> {
         let mut file = WavFile::open(&file.0).unwrap();
-        (0..blocks).flat_map(|_| file.next_block().unwrap()).collect()
+        (0..blocks).flat_map(|_| file.next_block().unwrap().mid).collect()
     }
 
     #[test]
@@ -280,6 +288,30 @@ mod tests {
             let worst = pairs.map(|(a, b)| (f64::from(*a) - b).abs());
             let worst = worst.fold(0.0, f64::max);
             assert!(worst < if bits == 8 { 0.01 } else { 0.001 }, "{name}: {worst}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_two_channels_keeps_them_at_each_rate() {
+        for rate in [44_100, 48_000] {
+            let file = TempWav::new(&format!("stereo-{rate}"));
+            let spec = spec(2, rate, 16, SampleFormat::Int);
+            let mut writer = WavWriter::create(&file.0, spec).unwrap();
+            for (left, right) in sine(440.0, rate, 0.5).zip(sine(880.0, rate, 0.5)) {
+                writer.write_sample((left * 32_767.0) as i16).unwrap();
+                writer.write_sample((right * 32_767.0) as i16).unwrap();
+            }
+            writer.finalize().unwrap();
+            let mut read = WavFile::open(&file.0).unwrap();
+            let blocks: Vec<_> = (0..40).map(|_| read.next_block().unwrap()).collect();
+            let exact = sine(440.0, 48_000, 1.0).zip(sine(880.0, 48_000, 1.0));
+            let frames =
+                blocks.iter().flat_map(|block| block.mid.into_iter().zip(block.side.unwrap()));
+            for ((mid, side), (left, right)) in frames.zip(exact).skip(480) {
+                let apart =
+                    (f64::from(mid + side) - left).abs().max((f64::from(mid - side) - right).abs());
+                assert!(apart < 0.001, "{rate}: {apart}");
+            }
         }
     }
 

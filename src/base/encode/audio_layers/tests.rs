@@ -17,6 +17,8 @@ struct Tone {
     layers: AudioLayers,
     hz: f64,
     amplitude: f32,
+    /// What the left channel has more than the right one.
+    side: Option<[f32; 480]>,
     blocks: u64,
 }
 
@@ -24,7 +26,7 @@ impl Tone {
     fn new(hz: f64) -> Self {
         let out = Fanout::default();
         let layers = AudioLayers::new(out.clone());
-        Self { out, layers, hz, amplitude: AMPLITUDE, blocks: 0 }
+        Self { out, layers, hz, amplitude: AMPLITUDE, side: None, blocks: 0 }
     }
 
     fn run(&mut self, seconds: f64) {
@@ -33,7 +35,8 @@ impl Tone {
             let phase = |n: usize| (sample + n as u64) as f64 * self.hz / f64::from(AUDIO_RATE);
             let tone = |n| self.amplitude * (phase(n).fract() as f32 * TAU).sin();
             let time = MediaTime::from_micros(self.blocks * 10_000);
-            let block = AudioBlock { time, samples: std::array::from_fn(tone) };
+            let block =
+                AudioBlock { side: self.side, ..AudioBlock::mono(time, std::array::from_fn(tone)) };
             self.layers.encode(&block, sample).unwrap();
             self.blocks += 1;
         }
@@ -235,4 +238,38 @@ fn silence_is_left_out_only_if_all_who_get_it_prefer_that() {
     let spoken: Vec<u64> = samples(&mut first);
     assert_eq!(spoken.len(), 25);
     assert_eq!(spoken[0], 7 * 48_000, "the time of what was not sent is counted");
+}
+
+#[test]
+fn music_of_two_channels_keeps_them_and_who_takes_one_gets_the_mean() {
+    let mut tone = Tone::new(1000.0);
+    let other = |n: usize| (n as f32 * 0.5 * TAU / 48.0).sin() * AMPLITUDE;
+    tone.side = Some(std::array::from_fn(other));
+    let (mut one, two) = (Listener::new(&tone), Listener::new(&tone));
+    one.switch.want(AudioLayer::Music);
+    two.switch.want(AudioLayer::StereoMusic);
+    tone.run(4.0);
+    assert_eq!(tone.encoded(), [AudioLayer::Music, AudioLayer::StereoMusic]);
+    one.listen();
+    assert!(one.tone(1000.0, 3.5).iter().all(|(level, _)| level.abs() < 0.5));
+    assert!(one.tone(500.0, 3.5).iter().all(|(level, _)| *level < -20.0), "it is the mean");
+    let Listener { mut packets, .. } = two;
+    let mut decoder = opus::Decoder::new(AUDIO_RATE, opus::Channels::Stereo).unwrap();
+    let (mut left, mut right, mut bytes) = (vec![], vec![], 0);
+    while let Some(packet) = packets.try_recv() {
+        let mut part = [0.0; 2 * 1920];
+        let length = decoder.decode_float(&packet.data, &mut part, false).unwrap();
+        bytes += if packet.layer == AudioLayer::StereoMusic { packet.data.len() } else { 0 };
+        left.extend(part[..2 * length].iter().step_by(2));
+        right.extend(part[1..2 * length].iter().step_by(2));
+    }
+    assert!((44_000..52_000).contains(&bytes), "3 s of 128 kbit/s: {bytes}");
+    let from = 4 * 48_000 - 24_000;
+    for (hz, apart) in [(500.0, 180.0), (1000.0, 0.0)] {
+        let [left, right] =
+            [&left, &right].map(|channel| tone_of(&channel[from..from + 9600], from, hz));
+        assert!(left.0.abs() < 0.5 && right.0.abs() < 0.5, "{hz} Hz: {left:?} {right:?}");
+        let phase = (left.1 - right.1).abs().rem_euclid(360.0);
+        assert!((phase - apart).abs() < 5.0, "{hz} Hz: {phase} degrees apart");
+    }
 }

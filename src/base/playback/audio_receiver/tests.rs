@@ -29,7 +29,7 @@ impl TestPlayout {
                 self.decoder.push(&packet);
             }
             let block = self.decoder.pull(now);
-            self.played.extend(block.unwrap_or([0.0; BLOCK_SAMPLES]));
+            self.played.extend(block.map_or([0.0; BLOCK_SAMPLES], |block| block.mid));
         }
     }
 
@@ -363,4 +363,83 @@ fn a_sender_that_ends_in_a_silence_is_not_played_for_ever() {
     let mut playout = TestPlayout::new();
     playout.play(340, &mut packets.into_iter().peekable());
     assert!(!playout.decoder.is_playing());
+}
+
+/// The amplitude of a tone in one of the channels.
+fn amplitude(samples: &[f32], hz: f32) -> f32 {
+    let parts = samples.iter().enumerate().map(|(n, sample)| {
+        let (sin, cos) = (n as f32 * hz / 48_000.0 * std::f32::consts::TAU).sin_cos();
+        (sample * sin, sample * cos)
+    });
+    let sum = parts.fold((0.0, 0.0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
+    f32::hypot(sum.0, sum.1) * 2.0 / samples.len() as f32
+}
+
+/// Packets of 20 ms of 440 Hz at the left and 660 Hz at the right, or of the mean of both.
+fn packets_of_two_tones(channels: opus::Channels, count: usize) -> Vec<Vec<u8>> {
+    let tone = |n: usize, hz: f32| (n as f32 * hz / 48_000.0 * std::f32::consts::TAU).sin() / 4.0;
+    let mut encoder = opus::Encoder::new(48_000, channels, opus::Application::LowDelay).unwrap();
+    encoder.set_bitrate(opus::Bitrate::Bits(128_000)).unwrap();
+    let frame = |n: usize| match channels {
+        opus::Channels::Mono => vec![f32::midpoint(tone(n, 440.0), tone(n, 660.0))],
+        opus::Channels::Stereo => vec![tone(n, 440.0), tone(n, 660.0)],
+    };
+    let packet = |number: usize| (number * 960..(number + 1) * 960).flat_map(frame).collect();
+    let packets: Vec<Vec<f32>> = (0..count).map(packet).collect();
+    packets.iter().map(|samples| encoder.encode_vec_float(samples, 1275).unwrap()).collect()
+}
+
+#[test]
+fn two_channels_are_played_from_the_first_packet_that_has_them_on() {
+    let mono = packets_of_two_tones(opus::Channels::Mono, 100);
+    let stereo = packets_of_two_tones(opus::Channels::Stereo, 200);
+    let mut receiver = AudioReceiver::new().unwrap();
+    let mut blocks = vec![];
+    for n in 0..400_u64 {
+        let now = at(1000 + n * 10);
+        if n % 2 == 0 {
+            let number = n as usize / 2;
+            let payload = mono.get(number).unwrap_or(&stereo[number]).clone();
+            receiver.push(&packet(number as u16, (number * 960) as u32, false, payload, now));
+        }
+        blocks.extend(receiver.pull(now));
+    }
+    assert!(blocks[..190].iter().all(|block| block.side.is_none()), "one channel costs less");
+    let channel = |sign: f32| {
+        let frames = blocks[220..380].iter().flat_map(|block| {
+            block.mid.into_iter().zip(block.side.unwrap_or([0.0; BLOCK_SAMPLES]))
+        });
+        frames.map(|(mid, side)| mid + sign * side).collect::<Vec<_>>()
+    };
+    for (sign, own, other) in [(1.0, 440.0, 660.0), (-1.0, 660.0, 440.0)] {
+        let (own, other) = (amplitude(&channel(sign), own), amplitude(&channel(sign), other));
+        assert!((own - 0.25).abs() < 0.01 && other < 0.01, "{own} {other}");
+    }
+    let quietest =
+        |part: &[StereoBlock]| part.iter().map(|block| level_dbfs(&block.mid)).fold(0.0, f64::min);
+    let first = blocks.iter().position(|block| block.side.is_some()).unwrap();
+    let dip = |from: usize| quietest(&blocks[from..from + 100]) - quietest(&blocks[100..180]);
+    // The other encoder refers to what it has encoded before, for two packets.
+    let dips = (dip(first - 1), dip(first + 5));
+    assert!(dips.0 > -7.0 && dips.1 > -2.5, "the mean of both goes on: {dips:?} dB");
+}
+
+#[test]
+fn a_lost_packet_of_two_channels_is_made_up_in_both() {
+    let stereo = packets_of_two_tones(opus::Channels::Stereo, 100);
+    let mut receiver = AudioReceiver::new().unwrap();
+    let mut blocks = vec![];
+    for n in 0..200_u64 {
+        let now = at(1000 + n * 10);
+        let number = n as usize / 2;
+        if n % 2 == 0 && number != 60 {
+            let payload = stereo[number].clone();
+            receiver.push(&packet(number as u16, (number * 960) as u32, false, payload, now));
+        }
+        blocks.extend(receiver.pull(now));
+    }
+    assert!(receiver.counts().2 > 0);
+    let sides = blocks[100..].iter().map(|block| level_dbfs(&block.side.unwrap()));
+    let quietest = sides.fold(0.0, f64::min);
+    assert!(quietest > -26.0, "{quietest} dBFS");
 }
