@@ -17,7 +17,7 @@ use super::{
     uplink::UplinkNeeds,
 };
 use crate::{
-    bandwidth::{Allocation, Estimate, LayerAllocator, LayerCost, ViewerState, video_share},
+    bandwidth::{Allocation, Estimate, LayerAllocator, LayerCost, ViewerState},
     encode::{VideoEncoder, VideoSettings},
     media::{EncodedVideo, Fanout, MAX_LAG, SubscriptionSlot, TemporalFilter, now},
     model::{
@@ -74,11 +74,10 @@ impl VideoViewer {
             Some(size) => size.layer(source),
             None => Some(Layer::Full),
         };
-        let estimate = self.estimates.as_ref().map(|estimates| *estimates.borrow());
-        ViewerState {
-            limit: enough.min(Some(self.limit)),
-            share: estimate.map(|estimate| video_share(&estimate, self.audio())),
-            is_testing: estimate.is_some_and(|estimate| estimate.is_testing),
+        let limit = enough.min(Some(self.limit));
+        match &self.estimates {
+            Some(estimates) => ViewerState::measured(limit, &estimates.borrow(), self.audio()),
+            None => ViewerState { limit, share: None, proved: None, is_testing: false },
         }
     }
 

@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quintet::{
-    bandwidth::{
-        AUDIO_WIRE_RATE, LayerAllocator, Precedence, PriorityClass, ViewerState, video_share,
-    },
+    bandwidth::{AUDIO_WIRE_RATE, LayerAllocator, Precedence, PriorityClass, ViewerState},
     engine::{Uplink, UplinkMember, UplinkNeeds},
     media::{self, EncodedAudio, EncodedVideo, Fanout, IncomingTrack},
     model::{Bitrate, Direction, Layer, MediaTime, PeerId, Size},
@@ -22,7 +20,7 @@ use tokio::{
 
 use crate::transport::{
     pair::{Endpoint, Pair, audio_video},
-    stats::outbound,
+    stats::sent_bits,
 };
 
 const SIZE: Size = Size::new(1280, 720);
@@ -127,12 +125,8 @@ impl Machine {
         let now = media::now();
         for Peer { id, pair, member } in &self.peers {
             let estimate = *pair.a.connection.estimates().borrow();
-            let share = Some(video_share(&estimate, AUDIO_WIRE_RATE));
-            self.allocator.set_viewer(
-                *id,
-                ViewerState { limit: Some(Layer::Full), share, is_testing: estimate.is_testing },
-                now,
-            );
+            let state = ViewerState::measured(Some(Layer::Full), &estimate, AUDIO_WIRE_RATE);
+            self.allocator.set_viewer(*id, state, now);
             self.allocator.set_governed(*id, estimate.ceiling.is_some());
             let video = self.allocator.desired(*id);
             let desired = Bitrate::from_bps(video.as_bps() + AUDIO_WIRE_RATE.as_bps());
@@ -170,9 +164,9 @@ impl Machine {
 
     /// The kilobits per second on the wire that each peer is sent in a time.
     async fn rates(&mut self, time: Duration) -> Vec<f64> {
-        let before: Vec<_> = self.peers.iter().map(|peer| sent_bits(&peer.pair)).collect();
+        let before: Vec<_> = self.peers.iter().map(|peer| sent_bits(&peer.pair.a)).collect();
         self.run(time).await;
-        let after = self.peers.iter().map(|peer| sent_bits(&peer.pair));
+        let after = self.peers.iter().map(|peer| sent_bits(&peer.pair.a));
         let bits = after.zip(before).map(|(after, before)| after - before);
         bits.map(|bits| bits / 1000.0 / time.as_secs_f64()).collect()
     }
@@ -218,16 +212,6 @@ async fn read_all(mut tracks: mpsc::Receiver<IncomingTrack>) {
     while let Some(mut track) = tracks.recv().await {
         reading.spawn(async move { while track.packets.recv().await.is_some() {} });
     }
-}
-
-/// What an end has sent so far, on the wire.
-fn sent_bits(pair: &Pair) -> f64 {
-    let streams = outbound(&pair.a);
-    let bytes = streams.iter().map(|stream| {
-        // UDP, IPv4, and the tag of SRTP.
-        stream.bytes_sent + stream.header_bytes_sent + 44 * stream.packets_sent
-    });
-    bytes.sum::<u64>() as f64 * 8.0
 }
 
 const fn seconds(seconds: u64) -> Duration {

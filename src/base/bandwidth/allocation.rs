@@ -57,8 +57,23 @@ pub struct ViewerState {
     /// The rate on the wire that its path has for the video, see [`video_share`]; `None` while that
     /// is not measured, which counts as enough.
     pub share: Option<Bitrate>,
+    /// The part of the share that is proved ([`Estimate::proved`]).
+    pub proved: Option<Bitrate>,
     /// Whether that is less than usual for a moment only ([`Estimate::is_testing`]).
     pub is_testing: bool,
+}
+
+impl ViewerState {
+    /// The state of a peer with a measured path, on which that much audio is sent.
+    pub fn measured(limit: Option<Layer>, estimate: &Estimate, audio: Bitrate) -> Self {
+        let proved = Estimate { target: estimate.proved, ..*estimate };
+        Self {
+            limit,
+            share: Some(video_share(estimate, audio)),
+            proved: Some(video_share(&proved, audio)),
+            is_testing: estimate.is_testing,
+        }
+    }
 }
 
 /// What has changed. Everything else stays as it is.
@@ -93,6 +108,9 @@ fn payload_rate(wire: Bitrate, fps: u32) -> Bitrate {
     let headers = wire_rate(wire, fps).as_bps() - wire.as_bps();
     Bitrate::from_bps(wire.as_bps().saturating_sub(headers))
 }
+
+/// The share of a peer that is reckoned with: all of it, or what is proved.
+type ShareOf = fn(&Viewer) -> Option<Bitrate>;
 
 impl<K: Ord + Copy> LayerAllocator<K> {
     /// An allocator without peers, for a source of that size and frame rate. `cap` is the most that
@@ -197,7 +215,8 @@ impl<K: Ord + Copy> LayerAllocator<K> {
         })
     }
 
-    /// Chooses again. The rates of layers rise with the time since the last call.
+    /// Chooses again. The rates of layers rise with the time since the last call, and at once to what is
+    /// proved.
     pub fn update(&mut self, now: MediaTime) -> Allocation<K> {
         let points = Layer::ALL.map(|layer| self.point(layer));
         let mut allocation = Allocation { layers: vec![], targets: vec![] };
@@ -208,9 +227,10 @@ impl<K: Ord + Copy> LayerAllocator<K> {
             }
         }
         for layer in Layer::ALL {
-            let wanted = self.wanted(layer);
+            let (wanted, proved) =
+                (self.wanted(layer, Viewer::share), self.wanted(layer, Viewer::proved));
             let target = &mut self.targets[layer as usize];
-            if let Some(rate) = target.follow(wanted, now) {
+            if let Some(rate) = target.follow((wanted, proved), now) {
                 allocation.targets.push((layer, rate));
             }
         }
@@ -222,7 +242,7 @@ impl<K: Ord + Copy> LayerAllocator<K> {
         let rates = self.rates(layer);
         let wire = |rate| wire_rate(rate, layer.fps_at(self.source, self.fps, rate));
         let floor = floor(layer, rates);
-        let shared = match self.shared_rate(layer) {
+        let shared = match self.shared_rate(layer, Viewer::share) {
             Some(rate) => rate.clamp(floor, rates.usual),
             None => floor,
         };
@@ -236,27 +256,28 @@ impl<K: Ord + Copy> LayerAllocator<K> {
         }
     }
 
-    /// The target that a layer should have; `None` if nobody takes it.
-    fn wanted(&self, layer: Layer) -> Option<Bitrate> {
+    /// The target that a layer should have if the peers had these shares; `None` if nobody takes it.
+    fn wanted(&self, layer: Layer, share: ShareOf) -> Option<Bitrate> {
         let rates = self.rates(layer);
-        let rate = |viewer: &Viewer| self.carried(layer, viewer).unwrap_or(rates.usual);
+        let rate = |viewer: &Viewer| self.carried(layer, viewer, share).unwrap_or(rates.usual);
         let lowest = self.takers(layer).map(rate).min()?;
         if self.takers(layer).count() == 1 {
             return Some(lowest.clamp(rates.min, rates.max));
         }
         // More than usual only if it suits all: nobody loses the layer for it.
-        let shared = if lowest >= rates.usual { Some(lowest) } else { self.shared_rate(layer) };
+        let shared =
+            if lowest >= rates.usual { Some(lowest) } else { self.shared_rate(layer, share) };
         let floor = floor(layer, rates);
         Some(shared.unwrap_or(floor).clamp(floor, rates.max))
     }
 
     /// The rate that suits three quarters of the peers that could take a layer, at most the usual
     /// one. `None` without such peers.
-    fn shared_rate(&self, layer: Layer) -> Option<Bitrate> {
+    fn shared_rate(&self, layer: Layer, share: ShareOf) -> Option<Bitrate> {
         let rates = self.rates(layer);
         let floor = floor(layer, rates);
         let wants = |viewer: &&Viewer| viewer.limit() >= Some(layer);
-        let rate = |viewer: &Viewer| self.carried(layer, viewer).unwrap_or(rates.usual);
+        let rate = |viewer: &Viewer| self.carried(layer, viewer, share).unwrap_or(rates.usual);
         let able = self.viewers.values().filter(wants).map(rate).filter(|rate| *rate >= floor);
         let mut able: Vec<_> = able.collect();
         able.sort_unstable();
@@ -265,8 +286,8 @@ impl<K: Ord + Copy> LayerAllocator<K> {
 
     /// The rate of a layer, without headers, of which a peer can carry what it takes; `None` if its
     /// path is not measured.
-    fn carried(&self, layer: Layer, viewer: &Viewer) -> Option<Bitrate> {
-        let share = viewer.share()?;
+    fn carried(&self, layer: Layer, viewer: &Viewer, share: ShareOf) -> Option<Bitrate> {
+        let share = share(viewer)?;
         let is_base_only = viewer.is_base_only() && viewer.layer() == Some(layer);
         let whole =
             if is_base_only { share.as_bps() as f64 / BASE_SHARE } else { share.as_bps() as f64 };

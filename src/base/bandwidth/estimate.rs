@@ -10,6 +10,9 @@ use crate::model::Bitrate;
 pub struct Estimate {
     /// The rate at which this peer may send.
     pub target: Bitrate,
+    /// The part of the target that is proved: a probe has shown that the path carries it, it arrives, or
+    /// the governor gave it. The rest has grown without being used.
+    pub proved: Bitrate,
     /// What keeps the target from being higher.
     pub limited_by: LimitedBy,
     /// The part of the packets of the last second that were lost: 0 to 1.

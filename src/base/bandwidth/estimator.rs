@@ -89,7 +89,8 @@ impl BandwidthEstimator {
     pub fn set_ceiling(&mut self, rate: Option<Bitrate>) {
         let before = std::mem::replace(&mut self.ceiling, rate);
         if let Some(rate) = rate.filter(|_| before != rate) {
-            self.path.rate.set((rate.as_bps() as f64).clamp(self.bounds.0, self.bounds.1));
+            let bps = (rate.as_bps() as f64).clamp(self.bounds.0, self.bounds.1);
+            self.path.rate.set_proved(bps);
             self.settle_target();
         }
     }
@@ -205,6 +206,7 @@ impl BandwidthEstimator {
         let loss = if is_fallback { self.fallback.loss() } else { self.path.loss.loss() };
         Estimate {
             target: Bitrate::from_bps(self.target as u64),
+            proved: Bitrate::from_bps(self.path.rate.proved().min(self.target) as u64),
             limited_by: self.limited_by(loss),
             loss,
             queue: self.path.queue.delay(),

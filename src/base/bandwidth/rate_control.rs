@@ -11,6 +11,8 @@ use crate::model::MediaTime;
 #[derive(Debug)]
 pub(super) struct RateControl {
     bps: f64,
+    /// The part of it that the path has been shown to carry.
+    proved: f64,
     state: State,
     changed_at: Option<MediaTime>,
     capacity: CapacityBand,
@@ -58,21 +60,32 @@ const RESPONSE: Duration = Duration::from_millis(100);
 impl RateControl {
     pub(super) fn new(bps: f64) -> Self {
         let capacity = CapacityBand::default();
-        Self { bps, state: State::Increase, changed_at: None, capacity }
+        Self { bps, proved: 0.0, state: State::Increase, changed_at: None, capacity }
     }
 
     pub(super) const fn bps(&self) -> f64 {
         self.bps
     }
 
+    /// The part of the rate that the path has been shown to carry, in bits per second.
+    pub(super) const fn proved(&self) -> f64 {
+        self.proved.min(self.bps)
+    }
+
     /// Sets the rate that somebody else has decided.
     pub(super) const fn set(&mut self, bps: f64) {
         self.bps = bps;
+        self.proved = self.proved();
+    }
+
+    /// Sets a rate that others have proved.
+    pub(super) const fn set_proved(&mut self, bps: f64) {
+        (self.bps, self.proved) = (bps, bps);
     }
 
     /// Takes the rate that a probe has proved: the capacity is another one than was thought.
     pub(super) fn on_probe(&mut self, bps: f64, now: MediaTime) {
-        self.bps = bps;
+        (self.bps, self.proved) = (bps, bps);
         self.capacity = CapacityBand::default();
         self.changed_at = Some(now);
     }
@@ -84,6 +97,9 @@ impl RateControl {
             Usage::Normal => self.increase(conditions),
             Usage::Over => self.on_overuse(conditions),
         }
+        // What a queue holds up arrives, and proves nothing.
+        let arrives = conditions.acknowledged.filter(|_| conditions.usage == Usage::Normal);
+        self.proved = self.proved.max(arrives.unwrap_or(0.0)).min(self.bps);
     }
 
     /// A change shows in the delay after a round trip: signs of overuse that come earlier are of what

@@ -79,6 +79,21 @@ fn a_rate_that_arrives_without_a_queue_grows_and_is_measured() {
 }
 
 #[test]
+fn what_arrives_and_what_a_probe_shows_is_proved_and_what_grows_beyond_it_is_not() {
+    let mut path = Path::new();
+    let proved = |path: &Path| path.estimator.estimate().proved.as_bps() / 1000;
+    assert_eq!(proved(&path), 0, "nothing is known at the start");
+    path.pass_seconds(20);
+    assert!(path.target() > 1190 && (780..=820).contains(&proved(&path)), "{}", proved(&path));
+    path.estimator.set_ceiling(Some(kbps(600)));
+    assert_eq!(proved(&path), 600, "a share of the uplink is proved");
+    path.estimator.set_ceiling(Some(kbps(1500)));
+    assert_eq!(proved(&path), 1500);
+    path.estimator.on_route_change(at(path.now_ms));
+    assert_eq!(proved(&path), 0);
+}
+
+#[test]
 fn a_changed_clock_of_the_other_end_is_no_queue() {
     let mut path = Path::new();
     let before = path.pass_seconds(5).target();

@@ -32,7 +32,7 @@ use crate::{
     rig::process::lower_priority,
     transport::{
         pair::{Pair, audio_video},
-        stats::outbound,
+        stats::{outbound, sent_bits},
     },
 };
 
@@ -64,6 +64,7 @@ pub(crate) struct Call {
     seen: Arc<Mutex<Seen>>,
     before: Seen,
     sent_before: (u64, u64),
+    bits_before: f64,
     begun: Instant,
     tasks: JoinSet<()>,
 }
@@ -104,6 +105,8 @@ pub(crate) struct Measured {
     pub(crate) audio_packets: (u64, u64),
     /// RTP packets sent for the first time, and sent again.
     pub(crate) sent: (u64, u64),
+    /// The kilobits a second of media on the wire that left.
+    pub(crate) kbps: f64,
     /// By how many milliseconds sound was heard before its picture was shown: the 5th and the 95th
     /// percentile. Only with a speaker.
     pub(crate) sound_lead_ms: Option<(f64, f64)>,
@@ -156,6 +159,7 @@ impl Call {
             seen,
             before: Seen::default(),
             sent_before: (0, 0),
+            bits_before: 0.0,
             begun,
             tasks,
         }
@@ -198,7 +202,7 @@ impl Call {
     /// Figures are of the time from now on.
     pub(crate) fn start_measuring(&mut self) {
         self.before = self.seen();
-        self.sent_before = self.sent();
+        (self.sent_before, self.bits_before) = (self.sent(), sent_bits(&self.pair.a));
         self.begun = Instant::now();
     }
 
@@ -225,6 +229,7 @@ impl Call {
             causes: seen.causes.since(&before.causes).in_ms(),
             audio_packets: (audio.0 - earlier.0, audio.1 - earlier.1),
             sent: (sent.0 - sent_before.0, sent.1 - sent_before.1),
+            kbps: (sent_bits(&self.pair.a) - self.bits_before) / 1000.0 / seconds,
             sound_lead_ms: leads
                 .get(leads.len() / 20)
                 .copied()

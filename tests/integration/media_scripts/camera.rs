@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use quintet::{
-    bandwidth::{AUDIO_WIRE_RATE, Allocation, Estimate, LayerAllocator, ViewerState, video_share},
+    bandwidth::{AUDIO_WIRE_RATE, Allocation, Estimate, LayerAllocator, ViewerState},
     encode::{H264Encoder, KeyframePacer},
     media::{self, EncodedVideo, Fanout, FramePool, MAX_LAG, SubscriptionSlot},
     model::{Bitrate, Layer, MediaTime, Size},
@@ -83,9 +83,9 @@ impl Camera {
             if passed < viewer.joins {
                 continue;
             }
-            let share = video_share(&viewer.estimates.borrow(), AUDIO_WIRE_RATE);
-            let state =
-                ViewerState { limit: Some(Layer::Full), share: Some(share), is_testing: false };
+            let estimate = *viewer.estimates.borrow();
+            let state = ViewerState::measured(Some(Layer::Full), &estimate, AUDIO_WIRE_RATE);
+            let state = ViewerState { is_testing: false, ..state };
             self.allocator.set_viewer(key, state, now);
             let desired = self.allocator.desired(key).as_bps() + AUDIO_WIRE_RATE.as_bps();
             (viewer.set_desired)(Bitrate::from_bps(desired));

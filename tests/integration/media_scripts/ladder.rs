@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use quintet::{
-    bandwidth::{Allocation, Estimate, LayerAllocator, ViewerState, video_share},
+    bandwidth::{Allocation, Estimate, LayerAllocator, ViewerState},
     capture::NoisePattern,
     encode::{FrameThinner, H264Encoder, KeyframePacer},
     media::{self, EncodedVideo, Fanout},
@@ -41,12 +41,7 @@ pub(crate) async fn send(
         clock.tick().await;
         if number.is_multiple_of(3) {
             let estimate = *estimates.borrow();
-            let share = video_share(&estimate, audio_rate());
-            let state = ViewerState {
-                limit: Some(Layer::Full),
-                share: Some(share),
-                is_testing: estimate.is_testing,
-            };
+            let state = ViewerState::measured(Some(Layer::Full), &estimate, audio_rate());
             allocator.set_viewer((), state, media::now());
             let Allocation { layers, targets } = allocator.update(media::now());
             if let Some((_, layer)) = layers.last() {
@@ -146,6 +141,28 @@ fn narrow_call(
         figure("concealed share", |m| m.concealed, AtMost(concealed[0]), AtMost(concealed[1])),
         figure("longest freeze", |m| m.longest_gap_ms(), AtMost(longest_freeze_ms), AtMost(1000.0)),
     ]
+}
+
+/// What a probe has proved is used at once: not a rate that rises by 8 % a second.
+#[test]
+fn a_link_of_1_mbit_is_used_from_the_beginning() {
+    let steps = [
+        narrow(1000, Duration::ZERO),
+        Media(AUDIO),
+        Layers,
+        seconds(1),
+        Measure,
+        seconds(5),
+        figure("kbit/s at first", |m| m.kbps, AtLeast(800.0), AtLeast(800.0)),
+        figure("frames a second at first", |m| m.fps, AtLeast(29.0), AtLeast(29.0)),
+        Measure,
+        seconds(24),
+        figure("kbit/s", |m| m.kbps, AtLeast(800.0), AtLeast(800.0)),
+        figure("frames a second", |m| m.fps, AtLeast(29.0), AtLeast(29.0)),
+        figure("concealed share", |m| m.concealed, AtMost(0.005), AtMost(0.005)),
+        figure("longest gap in ms", |m| m.longest_gap_ms(), AtMost(150.0), AtMost(150.0)),
+    ];
+    run("1 Mbit/s, layers", &steps);
 }
 
 #[test]

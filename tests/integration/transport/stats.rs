@@ -33,6 +33,15 @@ pub(crate) fn outbound(end: &Endpoint) -> Vec<OutboundRtpStats> {
     })
 }
 
+/// The bits on the wire that an end has sent so far, without padding.
+pub(crate) fn sent_bits(end: &Endpoint) -> f64 {
+    let bytes = outbound(end).into_iter().map(|stream| {
+        // UDP, IPv4, and the tag of SRTP.
+        stream.bytes_sent + stream.header_bytes_sent + 44 * stream.packets_sent
+    });
+    bytes.sum::<u64>() as f64 * 8.0
+}
+
 pub(super) fn inbound(end: &Endpoint) -> Vec<InboundRtpStats> {
     select(end, |object| {
         let RtcStats::InboundRtp(stream) = object else { return None };

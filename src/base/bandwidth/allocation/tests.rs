@@ -27,7 +27,8 @@ impl Run {
 
     fn set_state(&mut self, key: u32, limit: Option<Layer>, kbps: Option<u64>) -> &mut Self {
         let share = kbps.map(Bitrate::from_kbps);
-        let state = ViewerState { limit, share, is_testing: false };
+        let proved = share.map(|_| Bitrate::default());
+        let state = ViewerState { limit, share, proved, is_testing: false };
         self.allocator.set_viewer(key, state, self.now);
         self
     }
@@ -268,6 +269,27 @@ fn a_target_falls_at_once_and_rises_by_eight_percent_in_a_second() {
 }
 
 #[test]
+fn a_target_rises_at_once_to_what_is_proved() {
+    let mut run = Run::new();
+    let estimator =
+        BandwidthEstimator::new(Bitrate::default(), Default::default()..=Default::default());
+    let mut measured = |target, proved| {
+        let [target, proved] = [target, proved].map(Bitrate::from_kbps);
+        let estimate = Estimate { target, proved, ..estimator.estimate() };
+        let state = ViewerState::measured(Some(Layer::Full), &estimate, AUDIO_WIRE_RATE);
+        run.allocator.set_viewer(1, state, run.now);
+        run.pass_ms(100);
+        run.target_kbps(Layer::Half)
+    };
+    assert_eq!(measured(500, 0), 378);
+    assert_eq!(measured(950, 0), 381, "nothing shows that the path carries it");
+    let proved = measured(950, 700);
+    assert!((540..560).contains(&proved), "{proved}");
+    assert!((proved..proved + 6).contains(&measured(950, 700)), "slowly above it");
+    assert!((770..800).contains(&measured(950, 950)));
+}
+
+#[test]
 fn a_source_of_another_size_is_chosen_for_at_once() {
     let mut run = Run::new();
     run.set(1, 409).pass_ms(2000);
@@ -307,6 +329,7 @@ fn a_loss_test_changes_no_layer() {
     let test = ViewerState {
         limit: Some(Layer::Full),
         share: Some(Bitrate::from_kbps(230)),
+        proved: Some(Bitrate::default()),
         is_testing: true,
     };
     run.allocator.set_viewer(1, test, run.now);

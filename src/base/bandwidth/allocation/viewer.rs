@@ -111,7 +111,7 @@ const SLOW_RISE: f64 = 1.1;
 impl Viewer {
     pub(super) fn new(now: MediaTime) -> Self {
         Self {
-            state: ViewerState { limit: None, share: None, is_testing: false },
+            state: ViewerState { limit: None, share: None, proved: None, is_testing: false },
             is_governed: false,
             layer: None,
             is_fresh: true,
@@ -161,6 +161,11 @@ impl Viewer {
 
     pub(super) fn share(&self) -> Option<Bitrate> {
         self.state.share
+    }
+
+    /// The part of its share that is proved.
+    pub(super) fn proved(&self) -> Option<Bitrate> {
+        self.state.proved
     }
 
     /// Chooses its layer. Returns whether it is another one.

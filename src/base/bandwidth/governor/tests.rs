@@ -98,6 +98,7 @@ fn a_screen_comes_after_the_middle_layer_of_conferences() {
 fn estimate(target: u64, queue_ms: u64, ceiling: Option<Bitrate>) -> Estimate {
     Estimate {
         target: kbps(target),
+        proved: kbps(target),
         limited_by: LimitedBy::Delay,
         loss: 0.0,
         queue: Duration::from_millis(queue_ms),
