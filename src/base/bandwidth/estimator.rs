@@ -307,13 +307,15 @@ impl BandwidthEstimator {
 
     fn pacing(&self) -> Pacing {
         let is_unused = self.path.application.since().is_some() && self.target >= ROOMY;
-        let has_room = self.target >= AMPLE * self.desired || is_unused;
+        // What has only grown to so much may be a queue.
+        let proved = self.path.rate.proved().min(self.target);
+        let has_room = proved >= AMPLE * self.desired || is_unused;
         if self.path.loss.is_confirmed() {
             Pacing::Shallow
         } else if !self.watch.has_reports() {
             Pacing::Starting
         } else if has_room && self.path.queue.delay() < NO_QUEUE {
-            if self.target >= FREE * self.desired { Pacing::Free } else { Pacing::Ample }
+            if proved >= FREE * self.desired { Pacing::Free } else { Pacing::Ample }
         } else {
             Pacing::Limited
         }

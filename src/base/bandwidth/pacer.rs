@@ -75,6 +75,10 @@ const QUANTUM_SPAN: Duration = Duration::from_millis(1);
 /// first picture. Paced at the first estimate it would take a tenth of a second.
 const INITIAL_WINDOW: u32 = 10;
 
+/// How far above the target keyframes leave where the queue overflows: faster sending moves their
+/// queue there and gains nothing. Elsewhere frames that wait behind a keyframe would be late for longer.
+const KEYFRAME_FACTOR: f64 = 1.25;
+
 /// The most packets in a queue of audio or of retransmissions: half a second of 1000 packets.
 const MAX_QUEUED_PACKETS: usize = 512;
 
@@ -179,9 +183,9 @@ impl<T> Pacer<T> {
         if self.window > 0 && self.rate.pacing == Pacing::Starting {
             return self.poll_window(now);
         }
-        let rate = self.media_rate();
+        let (bps, quantum_packets) = self.media_rate();
         let may_start = now >= self.quantum.ends_at;
-        let may_continue = self.quantum.packets < rate.pacing.quantum_packets()
+        let may_continue = self.quantum.packets < quantum_packets
             && now.since(self.quantum.started_at) < QUANTUM_SPAN;
         if !may_start && !may_continue {
             return None;
@@ -190,22 +194,28 @@ impl<T> Pacer<T> {
         if may_start {
             self.quantum = Quantum { started_at: now, ..Quantum::default() };
         }
-        self.count_in_quantum(queued.bytes, rate.bps());
+        self.count_in_quantum(queued.bytes, bps);
         let at = self.stamped(now);
         Some(Release { content: Content::Packet(queued.item), at, cluster: None })
     }
 
-    /// How fast the next packet leaves. A keyframe may have fifty packets: where the path has just
-    /// room for other frames at once, it would overrun a short queue, and the audio in it.
-    fn media_rate(&self) -> PacingRate {
-        match self.rate.pacing {
-            Pacing::Ample if self.video.is_keyframe_next() => {
-                PacingRate { pacing: Pacing::Starting, ..self.rate }
+    /// How fast the next packet leaves, and how many at once. A keyframe may have fifty packets: where the
+    /// path has just room for other frames at once, it would overrun a short queue, and the audio in it.
+    /// So would the frames that wait behind it, all at once.
+    fn media_rate(&self) -> (f64, u32) {
+        let pacing = match self.rate.pacing {
+            Pacing::Ample if self.video.follows_keyframe() || self.video.is_keyframe_next() => {
+                Pacing::Starting
+            }
+            Pacing::Shallow if self.video.is_keyframe_next() => {
+                let bps = KEYFRAME_FACTOR * self.rate.target.as_bps() as f64;
+                return (bps, self.rate.pacing.quantum_packets());
             }
             Pacing::Starting | Pacing::Free | Pacing::Ample | Pacing::Limited | Pacing::Shallow => {
-                self.rate
+                self.rate.pacing
             }
-        }
+        };
+        (PacingRate { pacing, ..self.rate }.bps(), pacing.quantum_packets())
     }
 
     /// The next packet of the initial window. What follows it waits as long as one packet takes.

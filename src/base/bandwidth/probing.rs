@@ -77,8 +77,9 @@ const CALM: Duration = Duration::from_millis(1500);
 pub(super) const SUCCESS: f64 = 1.05;
 
 /// Headroom is looked for until the target is so much more than is wanted that packets need no
-/// pacing, and at most so far.
-const ENOUGH: f64 = 1.3;
+/// pacing, and at most so far: as much as keyframes need that leave at once. A probe of less does not
+/// tell a path that has it from one that has hardly more than is wanted.
+const ENOUGH: f64 = 2.0;
 
 /// A target below this part of what was had leaves something to look for.
 const WORTHWHILE: f64 = 0.95;

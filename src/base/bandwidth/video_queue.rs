@@ -11,6 +11,8 @@ pub(super) struct VideoQueue<T> {
     /// The bytes of the frames that are not keyframes.
     delta_bytes: u64,
     awaits_keyframe: bool,
+    /// Whether a keyframe has left since the queue was empty.
+    follows_keyframe: bool,
 }
 
 #[derive(Debug)]
@@ -23,7 +25,12 @@ struct Frame<T> {
 
 impl<T> Default for VideoQueue<T> {
     fn default() -> Self {
-        Self { frames: VecDeque::new(), delta_bytes: 0, awaits_keyframe: false }
+        Self {
+            frames: VecDeque::new(),
+            delta_bytes: 0,
+            awaits_keyframe: false,
+            follows_keyframe: false,
+        }
     }
 }
 
@@ -31,6 +38,9 @@ impl<T> VideoQueue<T> {
     /// Adds a packet. A frame that starts while more than `most` bytes wait empties the queue to
     /// the next keyframe.
     pub(super) fn push(&mut self, part: FramePart, queued: Queued<T>, most: u64) -> Pushed {
+        if self.is_empty() && part != FramePart::Continuation {
+            self.follows_keyframe = false;
+        }
         match part {
             FramePart::KeyframeStart => self.awaits_keyframe = false,
             FramePart::FrameStart | FramePart::Continuation if self.awaits_keyframe => {
@@ -67,6 +77,7 @@ impl<T> VideoQueue<T> {
         let frame = self.frames.front_mut()?;
         let queued = frame.packets.pop_front()?;
         frame.has_begun = true;
+        self.follows_keyframe |= frame.is_keyframe;
         if !frame.is_keyframe {
             self.delta_bytes -= u64::from(queued.bytes);
         }
@@ -77,6 +88,11 @@ impl<T> VideoQueue<T> {
     pub(super) fn is_keyframe_next(&self) -> bool {
         let next = self.frames.iter().find(|frame| !frame.packets.is_empty());
         next.is_some_and(|frame| frame.is_keyframe)
+    }
+
+    /// Whether the next packet belongs to a keyframe that leaves, or has waited behind one.
+    pub(super) const fn follows_keyframe(&self) -> bool {
+        self.follows_keyframe
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -105,6 +105,21 @@ fn a_path_with_room_takes_six_packets_at_a_time_but_not_of_a_keyframe() {
 }
 
 #[test]
+fn neither_a_keyframe_nor_what_waited_behind_it_leaves_in_a_burst() {
+    // 24000 bits at 2.5 Mbit/s, and at 1.5.
+    let cases =
+        [(Pacing::Ample, [9_600, 19_200, 28_800]), (Pacing::Limited, [16_000, 32_000, 48_000])];
+    for (pacing, [second, third, fourth]) in cases {
+        let mut pacer = Pacer::new(PacingRate { pacing, ..RATE });
+        let _ = push_frame(&mut pacer, FramePart::KeyframeStart, 1..7);
+        let _ = push_frame(&mut pacer, FramePart::FrameStart, 7..10);
+        let _ = push_frame(&mut pacer, FramePart::FrameStart, 10..13);
+        let times: Vec<_> = released(&mut pacer, 60_000).into_iter().map(|(at, _)| at).collect();
+        assert_eq!(times, [[0; 3], [second; 3], [third; 3], [fourth; 3]].concat(), "{pacing:?}");
+    }
+}
+
+#[test]
 fn audio_never_waits_for_video() {
     let mut pacer = pacer();
     let _ = push_frame(&mut pacer, FramePart::KeyframeStart, 1..50);
