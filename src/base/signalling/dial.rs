@@ -12,6 +12,10 @@ use tokio::{
 /// The delay after an attempt before the next one starts beside it (RFC 8305, section 5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
+/// How long after the last address was tried all are tried again, beside the attempts that run. After an
+/// outage the system repeats a lost first packet only 1, 3 and 7 s after it.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
 /// Why a connection could not be made.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DialError {
@@ -69,8 +73,7 @@ where
                 running.push(connect(address));
                 continue;
             }
-            Step::WaitUntil(time) => Some(start + time),
-            Step::Wait => None,
+            Step::WaitUntil(time) => start + time,
             Step::GiveUp(error) => return Err(error),
         };
         tokio::select! {
@@ -78,7 +81,7 @@ where
                 Ok(connected) => return Ok(connected),
                 Err(error) => attempts.on_failure(error, start.elapsed()),
             },
-            () = sleep_until(due.unwrap_or(start)), if due.is_some() => {}
+            () = sleep_until(due) => {}
         }
     }
 }
@@ -86,10 +89,13 @@ where
 /// Schedules the attempts. Pure: times are spans since the first step.
 #[derive(Debug)]
 struct Attempts {
+    all: VecDeque<SocketAddr>,
     waiting: VecDeque<SocketAddr>,
     running: usize,
     /// When the next attempt may start although others still run.
     next_at: Duration,
+    /// When all are tried again.
+    again_at: Duration,
     /// The most informative error so far.
     best_error: io::Error,
 }
@@ -101,8 +107,6 @@ enum Step {
     Connect(SocketAddr),
     /// Ask again at this time, or when an attempt has failed.
     WaitUntil(Duration),
-    /// Ask again when an attempt has failed.
-    Wait,
     /// All attempts have failed.
     GiveUp(io::Error),
 }
@@ -110,15 +114,26 @@ enum Step {
 impl Attempts {
     fn new(waiting: VecDeque<SocketAddr>) -> Self {
         let best_error = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        Self { waiting, running: 0, next_at: Duration::ZERO, best_error }
+        Self {
+            all: waiting.clone(),
+            waiting,
+            running: 0,
+            next_at: Duration::ZERO,
+            again_at: Duration::ZERO,
+            best_error,
+        }
     }
 
     fn next_step(&mut self, now: Duration) -> Step {
+        if self.waiting.is_empty() && self.running > 0 && now >= self.again_at {
+            self.waiting.clone_from(&self.all);
+        }
         if now >= self.next_at
             && let Some(address) = self.waiting.pop_front()
         {
             self.running += 1;
             self.next_at = now + ATTEMPT_DELAY;
+            self.again_at = now + AGAIN_AFTER;
             return Step::Connect(address);
         }
         match (self.waiting.is_empty(), self.running) {
@@ -126,7 +141,7 @@ impl Attempts {
             (true, 0) => {
                 Step::GiveUp(std::mem::replace(&mut self.best_error, io::ErrorKind::Other.into()))
             }
-            (true, _) => Step::Wait,
+            (true, _) => Step::WaitUntil(self.again_at),
         }
     }
 
@@ -197,10 +212,25 @@ mod tests {
         assert_eq!(connect_port(&attempts.next_step(MS(250))), Some(2));
         assert_eq!(connect_port(&attempts.next_step(MS(499))), None);
         assert_eq!(connect_port(&attempts.next_step(MS(510))), Some(3));
-        assert!(
-            matches!(attempts.next_step(MS(60_000)), Step::Wait),
-            "no attempt is given up for another"
-        );
+        assert!(matches!(attempts.next_step(MS(510)), Step::WaitUntil(at) if at == MS(1510)));
+        assert_eq!(attempts.running, 3, "no attempt is given up for another");
+    }
+
+    #[test]
+    fn addresses_that_stay_silent_are_tried_again_each_second() {
+        let mut attempts = attempts(1);
+        let mut tried = vec![];
+        for ms in (0..5000).step_by(10) {
+            if connect_port(&attempts.next_step(MS(ms))).is_some() {
+                tried.push(ms);
+            }
+        }
+        assert_eq!(tried, [0, 1000, 2000, 3000, 4000]);
+        let refused = || io::ErrorKind::ConnectionRefused.into();
+        (0..4).for_each(|_| attempts.on_failure(refused(), MS(4990)));
+        assert!(matches!(attempts.next_step(MS(4990)), Step::WaitUntil(_)));
+        attempts.on_failure(refused(), MS(4995));
+        assert!(matches!(attempts.next_step(MS(4995)), Step::GiveUp(_)), "none runs");
     }
 
     #[test]

@@ -66,6 +66,11 @@ const MIN_BACKOFF: Duration = Duration::from_millis(250);
 /// The longest delay between two attempts.
 const MAX_BACKOFF: Duration = Duration::from_secs(4);
 
+/// The longest delay of the first attempts after a connection that had lasted, some forty seconds of
+/// them: when the network is back, media wait for the hub.
+const QUICK_BACKOFF: Duration = Duration::from_secs(1);
+const QUICK_ATTEMPTS: u32 = 40;
+
 /// After a connection that lasted this long, the delays start anew. Two programs with one token,
 /// which replace each other's connection, do not last, so they slow down.
 const STABLE_AFTER: Duration = Duration::from_secs(10);
@@ -256,7 +261,10 @@ impl ClientTask {
             let ConnectionEnd::Failed(reason) = self.run_connection().await else { return };
             debug!(reason, "hub connection down");
             if start.elapsed() >= STABLE_AFTER {
-                self.backoff = Backoff::default();
+                self.backoff = Backoff { attempts: 0, is_quick: true };
+            } else if !self.is_outage_reported {
+                // It was up, and was soon lost again.
+                self.backoff.is_quick = false;
             }
             if !self.is_outage_reported {
                 self.is_outage_reported = true;
@@ -264,7 +272,7 @@ impl ClientTask {
                     return;
                 }
             }
-            let delay = self.backoff.next_delay();
+            let delay = self.backoff.delay_after(start.elapsed());
             if self.until_closed(sleep(delay)).await.is_none() {
                 return;
             }
@@ -495,11 +503,21 @@ fn type_of(text: &str) -> Option<String> {
 #[derive(Debug, Default)]
 struct Backoff {
     attempts: u32,
+    /// Whether a connection that had lasted was lost.
+    is_quick: bool,
 }
 
 impl Backoff {
+    /// The delay after an attempt that took so long. One that nobody answered needs no further pause.
+    fn delay_after(&mut self, attempt: Duration) -> Duration {
+        let delay = self.next_delay();
+        if self.is_quick { delay.saturating_sub(attempt).max(MIN_BACKOFF) } else { delay }
+    }
+
     fn next_delay(&mut self) -> Duration {
-        let full = (MIN_BACKOFF * 2_u32.pow(self.attempts.min(8))).min(MAX_BACKOFF);
+        let is_quick = self.is_quick && self.attempts < QUICK_ATTEMPTS;
+        let most = if is_quick { QUICK_BACKOFF } else { MAX_BACKOFF };
+        let full = (MIN_BACKOFF * 2_u32.pow(self.attempts.min(8))).min(most);
         self.attempts = self.attempts.saturating_add(1);
         // Without randomness the delay is not shortened.
         let jitter = getrandom::u32().unwrap_or(0) % 256;
@@ -524,6 +542,25 @@ mod tests {
     }
 
     #[test]
+    fn after_a_connection_that_had_lasted_delays_stay_below_a_second_for_a_while() {
+        let mut backoff = Backoff { attempts: 0, is_quick: true };
+        let delays: Vec<_> = (0..50).map(|_| backoff.next_delay().as_millis()).collect();
+        assert!(delays[..40].iter().all(|delay| *delay <= 1000), "{delays:?}");
+        assert!(delays[..40].iter().sum::<u128>() >= 28_000, "{delays:?}");
+        assert!(delays[40..].iter().all(|delay| *delay >= 3000), "{delays:?}");
+    }
+
+    /// The hub is called at least each 1.25 s: an attempt calls each second, and ends after five.
+    #[test]
+    fn after_an_attempt_that_nobody_answered_the_next_one_begins_at_once() {
+        let mut backoff = Backoff { attempts: 5, is_quick: true };
+        assert_eq!(backoff.delay_after(CONNECT_TIMEOUT), MIN_BACKOFF);
+        assert!(backoff.delay_after(Duration::ZERO) > Duration::from_millis(700), "it was refused");
+        let mut backoff = Backoff { attempts: 5, is_quick: false };
+        assert!(backoff.delay_after(CONNECT_TIMEOUT) >= Duration::from_secs(3));
+    }
+
+    #[test]
     fn delays_double_up_to_four_seconds_and_differ_between_clients() {
         let mut backoff = Backoff::default();
         for full_ms in [250, 500, 1000, 2000, 4000, 4000, 4000] {
@@ -533,7 +570,7 @@ mod tests {
         let first: std::collections::BTreeSet<_> =
             (0..100).map(|_| Backoff::default().next_delay()).collect();
         assert!(first.len() > 10, "{first:?}");
-        let mut backoff = Backoff { attempts: u32::MAX };
+        let mut backoff = Backoff { attempts: u32::MAX, is_quick: false };
         assert!(backoff.next_delay() <= MAX_BACKOFF);
     }
 }
