@@ -78,6 +78,7 @@ function hangUp() {
 function onDown(seconds) {
   room.isHubUp = false;
   if (room.phase === 'in') banner(words.banner.hub(seconds));
+  else render();
 }
 
 // --- The chat ---
@@ -184,7 +185,7 @@ function renderFront() {
     const [headline, detail, button] = words.over[reason];
     if (showFront([headline, detail || room.detail], { button })) $('headline').focus();
   } else if (phase !== 'ready') {
-    showFront(words.front[phase]);
+    showFront(words.front[room.isHubUp ? phase : 'unreachable'], { button: isEntering() ? 'Leave' : '' });
   } else if (room.about.full) {
     showFront(words.over.full, { button: words.over.full[2] });
   } else {
@@ -283,18 +284,23 @@ async function showLevels() {
 const canShowH264 = () => !RTCRtpReceiver.getCapabilities
   || RTCRtpReceiver.getCapabilities('video')?.codecs.some(({ mimeType }) => /h264/i.test(mimeType));
 
+const isEntering = () => ['joining', 'waiting'].includes(room.phase);
+
 async function ask() {
   clearTimeout(asking);
   let about = null;
   try {
     const response = await fetch(`${link}/about`, { cache: 'no-store' });
     if (response.ok) about = await response.json();
+    // Too many ask from this address.
+    if (response.status === 429) about = room.about;
   } catch { /* The hub does not answer. */ }
   perform(room.onAbout(about));
   if (['closed', 'ready', 'unreachable'].includes(room.phase)) asking = setTimeout(ask, ASK_MS);
 }
 
 async function enter() {
+  if (isEntering()) return perform(room.leave());
   if (room.phase === 'over') room.again();
   if (room.phase !== 'ready' || room.about.full) return ask();
   clearTimeout(asking);

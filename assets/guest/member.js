@@ -92,9 +92,6 @@ export class Member {
 
   receiver(kind) { return this.#sections().find((one) => one.kind === kind)?.receiver ?? null; }
 
-  /** The statistics of the connection. */
-  stats() { return this.#pc?.getStats() ?? null; }
-
   close() {
     for (const name of [...this.#timers.keys()]) this.#clear(name);
     this.#drop();
@@ -105,8 +102,8 @@ export class Member {
 
   #sections() {
     return (this.#pc?.getTransceivers() ?? []).filter(({ stopped }) => !stopped).map((transceiver) => ({
-      kind: transceiver.receiver.track.kind, mid: transceiver.mid, sender: transceiver.sender,
-      receiver: transceiver.receiver, currentDirection: transceiver.currentDirection, transceiver,
+      transceiver, kind: transceiver.receiver.track.kind, mid: transceiver.mid, sender: transceiver.sender,
+      receiver: transceiver.receiver, currentDirection: transceiver.currentDirection,
     }));
   }
 
@@ -131,8 +128,7 @@ export class Member {
       if (candidate?.sdpMLineIndex != null) payload.line = candidate.sdpMLineIndex;
       this.cx.signal(payload);
     };
-    pc.ontrack = ({ track, receiver }) => {
-      if ('jitterBufferTarget' in receiver) receiver.jitterBufferTarget = null;
+    pc.ontrack = ({ track }) => {
       this.stream.addTrack(track);
       this.cx.changed();
     };

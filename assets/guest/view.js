@@ -182,7 +182,7 @@ export class Tiles {
       place(all.find(([, tile]) => tile.isOwn)[1], width - own - GAP, height - own * 0.625 - GAP, own, own * 0.625);
     }
     for (const [id, { pin }] of all) {
-      pin.hidden = all.length < 2;
+      pin.hidden = floats || all.length < 2;
       pin.setAttribute('aria-pressed', id === this.#pinned);
     }
   }

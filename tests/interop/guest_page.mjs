@@ -7,6 +7,7 @@
 
 import assert from 'node:assert/strict';
 import { mkdirSync } from 'node:fs';
+import os from 'node:os';
 import path from 'node:path';
 
 import { Browser } from './cdp.mjs';
@@ -28,10 +29,10 @@ const SOUND = `document.querySelector('.tile:not(.own)[data-talking]')`;
 const READY = `document.querySelector('#enter').checkVisibility()`;
 
 /** A program that has opened a session of this kind. */
-async function open(kind, more = []) {
+async function open(kind, listen = '127.0.0.1:0') {
   const opener = new Quintet(program, [
-    'open', '--kind', kind, '--id', 'town-hall', '--listen', '127.0.0.1:0', '--name', 'Olga',
-    '--camera', 'pattern:640x360@30', '--microphone', 'tone:440', '--speaker', 'none', ...more,
+    'open', '--kind', kind, '--id', 'town-hall', '--listen', listen, '--name', 'Olga',
+    '--camera', 'pattern:640x360@30', '--microphone', 'tone:440', '--speaker', 'none',
   ]);
   const { hub } = await opener.event('listening');
   await opener.event('opened');
@@ -209,6 +210,130 @@ async function noH264(browser) {
   }
 }
 
+/** A browser whose devices answer as `answer` says: a function of what is asked for, which may throw. */
+const withDevices = (answer) => `{
+  const own = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+  const refuse = (name) => { throw new DOMException('', name); };
+  navigator.mediaDevices.getUserMedia = async (wanted) => { await (${answer})(wanted, refuse); return own(wanted); };
+  navigator.permissions.query = async () => ({ state: 'prompt' });
+}`;
+
+/** What people complain about at other pages: each device fails alone, in words, and nobody is kept out. */
+async function complaints(browser) {
+  const { opener, link } = await open('av-conference');
+  const note = `document.querySelector('#device-note').textContent`;
+  const off = (kind) => `document.querySelector('#pre-${kind}').hasAttribute('data-off')`;
+  try {
+    for (const [answer, sentence] of [
+      ["(wanted, refuse) => refuse('NotFoundError')", 'No camera was found'],
+      ["(wanted, refuse) => refuse('NotReadableError')", 'Another program is using the camera'],
+      ["(wanted, refuse) => refuse('NotAllowedError')", 'The browser does not allow the microphone'],
+      ["() => new Promise(() => {})", 'Your browser is asking'],
+    ]) {
+      const page = await visit(browser, link, { before: withDevices(answer) });
+      await page.press('#use');
+      await page.until(`${note}.includes('${sentence}')`);
+      await page.press('#enter');
+      await page.until(PICTURE);
+      await page.press('#leave');
+      await page.until(`document.querySelector('#headline').textContent === 'You have left'`);
+      await page.close();
+    }
+    const deaf = await visit(browser, link, { before: withDevices("({ video }, refuse) => video && refuse('NotAllowedError')") });
+    await deaf.press('#use');
+    await deaf.until(`!${off('microphone')} && ${off('camera')} && ${note}.includes('does not allow the camera')`);
+    await deaf.close();
+    // The press is answered at once, and a camera that is switched off goes out.
+    const page = await visit(browser, link, { before: withDevices('() => new Promise((resolve) => setTimeout(resolve, 800))') });
+    await page.press('#pre-camera');
+    assert.ok(await page.until(`document.querySelector('#pre-camera').ariaBusy === 'true'`, 1) < 300, 'it is answered at once');
+    await page.until(`!${off('camera')}`);
+    await page.value(`globalThis.track = document.querySelector('#mirror').srcObject.getVideoTracks()[0]`);
+    await page.press('#pre-camera');
+    await page.until(`track.readyState === 'ended' && ${off('camera')}`);
+    await page.close();
+    const silent = await visit(browser, link, { before: `{
+      const own = HTMLMediaElement.prototype.play;
+      Object.defineProperty(HTMLMediaElement.prototype, 'autoplay', { set() {} });
+      HTMLMediaElement.prototype.play = function play() {
+        return this.muted || globalThis.pressed ? own.call(this) : Promise.reject(new DOMException('', 'NotAllowedError'));
+      };
+    }` });
+    await silent.press('#enter');
+    await silent.until(PICTURE);
+    await silent.value('globalThis.pressed = true');
+    await silent.press('#banner-button');
+    await silent.until(`document.querySelector('.tile video').muted === false && document.querySelector('#banner').hidden`);
+    assert.equal(await silent.value(`document.querySelector('.tile video').paused`), false);
+    await silent.close();
+    return 'each in words';
+  } finally {
+    opener.stop();
+  }
+}
+
+/** On plain http from another address there are no devices, and one watches all the same. */
+async function insecure(browser) {
+  const address = Object.values(os.networkInterfaces()).flat().find(({ family, internal }) => family === 'IPv4' && !internal)?.address;
+  if (!address) return 'skipped, since this machine has one address only';
+  const { opener, link } = await open('av-conference', '0.0.0.0:0');
+  try {
+    const page = await visit(browser, link.replace(/\/\/[^:/]+/, `//${address}`));
+    assert.equal(await page.value('isSecureContext'), false);
+    assert.match(await page.value(`document.querySelector('#notice').textContent`), /not secure/);
+    assert.equal(await page.value(`document.querySelector('#preview').hidden`), true);
+    await page.press('#enter');
+    await page.until(PICTURE);
+    assert.equal(await page.value(`document.querySelector('#microphone').hidden`), true);
+    return 'watches';
+  } finally {
+    opener.stop();
+  }
+}
+
+/** The page waits for a session, and says that it is full, has ended, or goes on in another tab. */
+async function states(browser) {
+  const headline = (text) => `document.querySelector('#headline').textContent === '${text}'`;
+  const asks = headline('How do you want to come in?');
+  const serving = new Quintet(program, ['serve', '--listen', '127.0.0.1:0']);
+  const { hub } = await serving.event('listening');
+  const openAt = (id, kind) => new Quintet(program, [
+    'open', '--hub', hub, '--id', id, '--kind', kind, '--microphone', 'tone:440', '--camera', 'none', '--speaker', 'none',
+  ]);
+  const programs = [serving];
+  try {
+    const early = await browser.open(`${hub}/s/chat`);
+    await early.until(headline('The session is not open yet'));
+    programs.push(openAt('line', 'audio/one-to-one'));
+    await programs[1].event('opened');
+    const [first, second] = [await visit(browser, `${hub}/s/line`), await visit(browser, `${hub}/s/line`)];
+    await first.press('#enter');
+    await first.until(SOUND);
+    await second.until(headline('No seat is free'));
+    await first.press('#leave');
+    await second.until(asks);
+    await second.press('#enter');
+    await second.until(SOUND);
+    programs[1].child.kill('SIGTERM');
+    await second.until(headline('The session has ended'));
+    programs.push(openAt('chat', 'data/many-to-many'));
+    await early.until(asks);
+    await early.press('#enter');
+    await early.until(`document.querySelector('.tile')`);
+    const token = await early.value('JSON.stringify({ ...sessionStorage })');
+    const copy = await visit(browser, `${hub}/s/chat`, {
+      before: `for (const [key, value] of Object.entries(${token})) sessionStorage.setItem(key, value);`,
+    });
+    await copy.press('#enter');
+    await early.until(headline('You are in this session in another tab'));
+    await sleep(2000);
+    assert.equal(await copy.value(`document.querySelectorAll('.tile:not(.own)').length`), 1, 'they do not fight');
+    return 'each with its sentence';
+  } finally {
+    for (const one of programs) one.stop();
+  }
+}
+
 const KINDS = ['av-conference', 'av-broadcast', 'audio-conference', 'audio-broadcast', 'video-broadcast'];
 const cases = new Map([
   ...KINDS.map((kind) => [`${kind}, viewer`, (browser) => kindCase(browser, kind, false)]),
@@ -216,6 +341,9 @@ const cases = new Map([
   ['mesh of a program and two pages', mesh],
   ['hub killed and started again', hubRestart],
   ['browser without H.264', noH264],
+  ['devices that are not there', complaints],
+  ['plain http from another address', insecure],
+  ['waiting, full, ended', states],
 ]);
 
 const browser = new Browser();
