@@ -10,7 +10,6 @@ import * as words from './words.js';
 
 const ASK_MS = 3000;
 const LEVELS_MS = 200;
-const SIZES_MS = 1000;
 const STEPS = [0, 160, 320, 480, 640, 960, 1280, 1920];
 
 const base = new URL('../../', import.meta.url);
@@ -37,7 +36,7 @@ function perform(todo) {
     expect: () => peer(one.id).link.expect(),
     signal: () => peer(one.id).link.signal(one.payload),
     drop: () => drop(one.id),
-    say: () => say(words.said[one.what](one.name ?? '')),
+    say: () => say(words.said[one.what](one.name)),
     keep: () => store.set(`owner ${session}`, one.key),
     tell: () => tellAll(true),
     'tell-later': () => setTimeout(() => tellAll(true), 3000),
@@ -84,23 +83,19 @@ function onDown(seconds) {
 // --- The chat ---
 
 function listen(id, letters, channel) {
-  if (!channel) return letters.close();
-  channel.onopen = () => letters.open((text) => { if (channel.readyState === 'open') channel.send(text); });
+  channel.onopen = () => letters.open((text) => channel.send(text));
+  channel.onclose = () => letters.close();
   channel.onmessage = ({ data }) => {
     const text = letters.receive(data);
-    const member = room.members.get(id);
-    const isWriter = room.kind.direction !== 'one-way' || member?.role === 'opener';
-    if (text && member && isWriter) show(id, text);
+    if (text && (sends(room.kind) || room.members.get(id).role === 'opener')) show(id, text);
   };
-  return undefined;
 }
 
 function show(id, text) {
-  room.addText(id, text, Date.now());
-  const line = room.chat.at(-1);
-  addLine(line);
-  if (id === null) return;
-  say(words.said.text(line.name, text));
+  const name = room.members.get(id)?.name;
+  addLine(name ?? words.tile.you, text, !name);
+  if (!name) return;
+  say(words.said.text(name, text));
   if ($('chat').hidden) unread += 1;
   render();
 }
@@ -110,8 +105,7 @@ function write() {
   if (!fits(text)) return;
   if (!peers.size) return say(words.noReader);
   const at = number();
-  const dropped = [...peers.values()].map(({ letters }) => letters.say(at, text)).some(Boolean);
-  if (dropped) say(words.said.lost);
+  for (const { letters } of peers.values()) if (letters.say(at, text)) say(words.said.lost);
   show(null, text);
   $('text').value = '';
 }
@@ -161,22 +155,18 @@ function shown(id) {
 function render() {
   setText($('kind'), room.kind ? words.kindOf(room.kind) : '');
   setText($('people'), room.phase === 'in' ? words.people(room.members.size + 1, room.kind) : '');
-  document.title = `${room.phase === 'ready' ? '● ' : ''}${session} · Quintet`;
+  document.title = `${session} · Quintet`;
   if (room.phase === 'in') renderCall();
   else renderFront();
   for (const kind of ['camera', 'microphone']) {
     const state = { isOn: devices.isOn(kind), isBusy: ['asking', 'starting'].includes(devices[kind].state) };
     for (const prefix of ['', 'pre-']) showSwitch($(prefix + kind), kind === 'camera' ? 'cam' : 'mic', state);
   }
-  const wanted = room.kind ? needs(room.kind) : {};
-  const notes = ['camera', 'microphone'].filter((kind) => wanted[kind]).map((kind) => words.device(kind, devices[kind])).filter(Boolean);
-  const isCall = room.phase === 'in';
-  setText($('device-note'), notes.join(' '));
-  $('device-note').hidden = isCall || notes.length === 0;
-  if (!isCall) return banner('');
-  if (!room.isHubUp) return undefined;
-  if (soundHeld) return banner(words.banner.sound, 'sound');
-  return banner(room.isHostLost ? words.banner.opener : notes.join(' '));
+  const notes = ['camera', 'microphone'].map((kind) => words.device(kind, devices[kind])).filter(Boolean).join(' ');
+  setText($('device-note'), notes);
+  if (room.phase !== 'in') banner('');
+  else if (soundHeld) banner(words.banner.sound, true);
+  else if (room.isHubUp) banner(room.isHostLost ? words.banner.opener : notes);
 }
 
 function renderFront() {
@@ -191,10 +181,10 @@ function renderFront() {
   } else {
     const rest = kind.media.filter((medium) => medium !== 'video' || canShowH264());
     const noVideo = rest.length < kind.media.length && words.noH264(navigator.userAgent, rest);
-    if (rest.length === 0) return showFront([words.unable.h264, noVideo], { button: words.over.full[2] });
     const [wanted, isViewer] = [needs(kind), !sends(kind)];
     const speaks = wanted.camera || wanted.microphone;
-    showFront(words.front[isViewer ? 'viewer' : 'speaker'], {
+    if (rest.length === 0) showFront([words.unable.h264, noVideo], { button: words.over.full[2] });
+    else showFront(words.front[isViewer ? 'viewer' : 'speaker'], {
       small: words.present(room.about.present, kind),
       notice: [noVideo, speaks && !hasDevices() && words.insecure].filter(Boolean).join(' '),
       button: isViewer ? words.watch(kind) : 'Join',
@@ -202,7 +192,6 @@ function renderFront() {
       preview: speaks && hasDevices() ? previewOf(wanted) : null,
     });
   }
-  return undefined;
 }
 
 function previewOf(wanted) {
@@ -218,16 +207,15 @@ function renderCall() {
   for (const name of ['camera', 'microphone']) $(name).hidden = !wanted[name] || !hasDevices();
   $('chat-open').hidden = !kind.media.includes('data');
   $('full').hidden = !document.fullscreenEnabled;
-  $('full').setAttribute('aria-pressed', Boolean(document.fullscreenElement));
   setText($('unread'), unread || '');
   [$('write').hidden, $('read-only').hidden] = [!room.mayWrite, room.mayWrite];
   const people = [...room.members.values()].map((member) => tileOf(member));
   const isMesh = kind.direction === 'many-to-many';
   showAlone(people.length ? null : words.alone[isMesh ? 'other' : 'host'], isMesh);
-  if (sends(kind) && (people.length || devices.camera.track)) {
+  if (sends(kind) && (people.length || devices.isOn('camera'))) {
     people.push({
       id: 'own', isOwn: true, name: words.tile.you, label: words.tile.you, stream: own,
-      isMuted: wanted.microphone && !devices.isOn('microphone'), hasVideo: Boolean(devices.camera.track), state: '',
+      isMuted: wanted.microphone && !devices.isOn('microphone'), hasVideo: devices.isOn('camera'), state: '',
     });
   }
   tiles.show(people);
@@ -237,10 +225,10 @@ function renderCall() {
 function tileOf({ id, name, role, media, isAway }) {
   const one = peers.get(id);
   const state = one?.link.state ?? 'connecting';
-  const shows = (medium, source) => room.kind.media.includes(medium) && isOn(media, source, one?.link.mid(medium));
+  const shows = (medium, source) => room.kind.media.includes(medium) && isOn(media, source, one?.link.section(medium)?.mid);
   const note = isAway && state !== 'live' ? words.tile.away : words.tile[state] ?? (one?.link.isWithoutVideo ? words.tile.noVideo : '');
   return {
-    id, name, label: role === 'opener' ? `${name} · ${words.tile.host}` : name, stream: one?.link.stream ?? null, state: note,
+    id, name, isOwn: false, label: role === 'opener' ? `${name} · ${words.tile.host}` : name, stream: one?.link.stream ?? null, state: note,
     isMuted: room.kind.media.includes('audio') && !shows('audio', 'microphone'), hasVideo: shows('video', 'camera'),
   };
 }
@@ -249,6 +237,7 @@ function tileOf({ id, name, role, media, isAway }) {
 function playAll() {
   for (const id of peers.keys()) {
     const video = tiles.video(id);
+    if (video && video.sinkId !== speaker) video.setSinkId?.(speaker).catch(() => {});
     if (!video?.paused || video.muted || !video.srcObject?.getTracks().length) continue;
     video.play().catch((error) => {
       if (error.name !== 'NotAllowedError') return;
@@ -267,10 +256,10 @@ function soundOn() {
 
 async function showLevels() {
   const level = devices.level();
-  $('pre-microphone').style.setProperty('--level', Math.min(1, level * 8).toFixed(2));
+  $('pre-microphone').style.setProperty('--ring', Math.min(1, level * 8).toFixed(2));
   tiles.level('own', level);
   for (const [id, one] of peers) {
-    const stats = await one.link.receiver('audio')?.getStats().catch(() => null);
+    const stats = await one.link.section('audio')?.receiver.getStats().catch(() => null);
     const inbound = stats && [...stats.values()].find(({ type }) => type === 'inbound-rtp');
     if (!inbound) continue;
     const [energy, seconds] = [inbound.totalAudioEnergy - (one.energy ?? 0), inbound.totalSamplesDuration - (one.seconds ?? 0)];
@@ -327,39 +316,38 @@ async function copy() {
 
 async function openMenu() {
   const all = await devices.list();
-  for (const [kind, type] of [['camera', 'videoinput'], ['microphone', 'audioinput']]) {
-    showChoices($(`pick-${kind}`), all.filter((one) => one.kind === type && needs(room.kind)[kind]), devices[kind].id);
+  const choices = { camera: ['videoinput', devices.camera.id], microphone: ['audioinput', devices.microphone.id], speaker: ['audiooutput', speaker] };
+  for (const [name, [type, chosen]] of Object.entries(choices)) {
+    showChoices($(`pick-${name}`), all.filter(({ kind }) => kind === type), chosen);
   }
-  const canPick = 'setSinkId' in HTMLMediaElement.prototype;
-  showChoices($('pick-speaker'), canPick ? all.filter((one) => one.kind === 'audiooutput') : [], speaker);
   $('pip').hidden = !document.pictureInPictureEnabled || !tiles.best;
   $('keys').hidden = matchMedia('(hover: none)').matches;
   $('menu').showModal();
 }
 
-const press = (id, then) => { $(id).addEventListener('click', (event) => { event.preventDefault(); then(event); }); };
-
 function listenToButtons() {
-  $('form').addEventListener('submit', (event) => { event.preventDefault(); enter(); });
-  $('write').addEventListener('submit', (event) => { event.preventDefault(); write(); });
-  for (const kind of ['camera', 'microphone']) {
-    press(kind, () => toggle(kind));
-    press(`pre-${kind}`, () => toggle(kind));
-    $(`pick-${kind}`).onchange = ({ target }) => devices.choose(kind, target.value);
+  const toggles = ['camera', 'microphone'].flatMap((kind) => [kind, `pre-${kind}`].map((id) => [id, () => toggle(kind)]));
+  const presses = {
+    ...Object.fromEntries(toggles), use: () => devices.start(['microphone', 'camera'].filter((kind) => needs(room.kind)[kind])),
+    'chat-open': () => toggleChat(), 'chat-close': () => toggleChat(false), full: fullScreen, more: openMenu,
+    leave: () => perform(room.leave()), 'banner-button': soundOn, copy, 'alone-copy': copy, pip,
+  };
+  for (const [id, then] of Object.entries(presses)) {
+    $(id).onclick = (event) => { event.preventDefault(); then(); };
   }
-  press('use', () => devices.start(['microphone', 'camera'].filter((kind) => needs(room.kind)[kind])));
-  press('chat-open', () => toggleChat());
-  press('chat-close', () => toggleChat(false));
-  press('full', fullScreen);
-  press('more', openMenu);
-  press('leave', () => perform(room.leave()));
-  press('banner-button', soundOn);
-  for (const id of ['copy', 'alone-copy']) press(id, copy);
-  press('pip', () => { tiles.best?.requestPictureInPicture().catch(() => {}); $('menu').close(); });
+  for (const [id, then] of [['form', enter], ['write', write]]) {
+    $(id).onsubmit = (event) => { event.preventDefault(); then(); };
+  }
+  for (const kind of ['camera', 'microphone']) $(`pick-${kind}`).onchange = ({ target }) => devices.choose(kind, target.value);
   $('pick-speaker').onchange = ({ target }) => {
     speaker = target.value;
-    for (const id of peers.keys()) tiles.video(id)?.setSinkId(target.value).catch(() => {});
+    render();
   };
+}
+
+function pip() {
+  tiles.best?.requestPictureInPicture().catch(() => {});
+  $('menu').close();
 }
 
 function fullScreen() {
@@ -397,8 +385,8 @@ function start() {
   listenToButtons();
   listenToPage();
   if (!globalThis.RTCPeerConnection) return showFront(words.unable.webrtc);
-  setInterval(() => { if (['in', 'ready'].includes(room.phase)) showLevels(); }, LEVELS_MS);
-  setInterval(() => tellAll(false), SIZES_MS);
+  setInterval(showLevels, LEVELS_MS);
+  setInterval(tellAll, 5 * LEVELS_MS);
   return ask();
 }
 

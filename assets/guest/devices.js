@@ -39,17 +39,18 @@ export class Devices {
 
   /** Switches these on, with one question of the browser if it has to ask for both. */
   async start(kinds) {
-    const wanted = kinds.filter((kind) => !this[kind].track && this[kind].state !== 'insecure' && !this[kind].isPending);
-    if (wanted.length === 0) return;
-    for (const kind of wanted) Object.assign(this[kind], { state: await this.#isGranted(kind) ? 'starting' : 'asking', error: null, isPending: true });
+    const wanted = kinds.filter((kind) => !this[kind].track && !['insecure', 'asking', 'starting'].includes(this[kind].state));
+    for (const kind of wanted) Object.assign(this[kind], { state: 'asking', error: null });
+    this.changed();
+    for (const kind of wanted) if (await isGranted(kind)) this[kind].state = 'starting';
     this.changed();
     try {
-      this.#take(await navigator.mediaDevices.getUserMedia(Object.fromEntries(wanted.map((kind) => [MEDIUM[kind], this.#constraints(kind)]))));
-    } catch (error) {
+      await this.#take(wanted);
+    } catch ({ name: error }) {
+      if (wanted.length === 1) this.#fail(wanted[0], error);
       // Each alone: one that is refused or missing must not take the other away.
-      for (const kind of wanted) await this.#startAlone(kind, wanted.length === 1 ? error : null);
+      else for (const kind of wanted) await this.#take([kind]).catch(({ name }) => this.#fail(kind, name));
     }
-    for (const kind of wanted) this[kind].isPending = false;
     this.changed();
   }
 
@@ -108,23 +109,15 @@ export class Devices {
     return id ? { ...WANTED[kind], deviceId: { exact: id } } : WANTED[kind];
   }
 
-  async #isGranted(kind) {
-    try { return (await navigator.permissions.query({ name: kind })).state === 'granted'; } catch { return false; }
+  #fail(kind, error) {
+    Object.assign(this[kind], { state: stateOf(error), error });
+    // A device that is gone must not be asked for again.
+    if (this[kind].state === 'missing') this[kind].id = null;
   }
 
-  async #startAlone(kind, failure) {
-    try {
-      if (failure) throw failure;
-      this.#take(await navigator.mediaDevices.getUserMedia({ [MEDIUM[kind]]: this.#constraints(kind) }));
-    } catch (error) {
-      Object.assign(this[kind], { state: stateOf(error.name), error: error.name });
-      // A device that is gone must not be asked for again.
-      if (this[kind].state === 'missing') this[kind].id = null;
-    }
-  }
-
-  #take(stream) {
-    for (const track of stream.getTracks()) {
+  async #take(kinds) {
+    const wanted = Object.fromEntries(kinds.map((kind) => [MEDIUM[kind], this.#constraints(kind)]));
+    for (const track of (await navigator.mediaDevices.getUserMedia(wanted)).getTracks()) {
       const kind = track.kind === 'video' ? 'camera' : 'microphone';
       const device = this[kind];
       Object.assign(device, { track, state: 'on', label: track.label, id: track.getSettings().deviceId ?? device.id, isMuted: false });
@@ -139,15 +132,14 @@ export class Devices {
   }
 }
 
+const isGranted = (name) => navigator.permissions?.query({ name }).then(({ state }) => state === 'granted', () => false);
+
 /** Measures a track that is heard nowhere. */
 function meterOf(track) {
-  const Context = globalThis.AudioContext ?? globalThis.webkitAudioContext;
-  if (!Context) return () => 0;
-  const context = meterOf.context ??= new Context();
+  const context = meterOf.context ??= new AudioContext();
   const analyser = context.createAnalyser();
   analyser.fftSize = 512;
-  const source = context.createMediaStreamSource(new MediaStream([track]));
-  source.connect(analyser);
+  context.createMediaStreamSource(new MediaStream([track])).connect(analyser);
   const samples = new Float32Array(analyser.fftSize);
   return () => {
     if (context.state === 'suspended') context.resume();

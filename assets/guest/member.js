@@ -21,7 +21,8 @@ export function preferH264(codecs) {
 
 /**
  * One member. `cx` is the page: `kind`, `sends`, `stream` (names what is sent), `iceServers`, `tracks()`,
- * `media(member)` (the signal without its type), and the callbacks `signal(payload)`, `changed()`, `channel(channel)`.
+ * `shown()` (the size of the member's video on the page), and the callbacks `signal(payload)`, `changed()`,
+ * `channel(channel)`.
  */
 export class Member {
   state = 'connecting';
@@ -59,10 +60,7 @@ export class Member {
 
   /** Sends other tracks, or none. */
   async setTracks() {
-    const tracks = this.cx.tracks();
-    for (const { sender, kind } of this.#sections()) {
-      if (this.cx.sends && sender.track !== tracks[kind]) await sender.replaceTrack(tracks[kind]).catch(() => {});
-    }
+    await Promise.all(this.#sections().map((one) => this.#fill(one)));
     this.tell();
   }
 
@@ -70,27 +68,23 @@ export class Member {
   tell(again = false) {
     if (this.#pc?.connectionState !== 'connected') return;
     const tracks = this.cx.tracks();
-    const flows = (kind) => this.cx.sends && Boolean(tracks[kind])
-      && this.#sections().some((one) => one.kind === kind && /send/.test(one.currentDirection ?? ''));
+    const flows = (kind) => this.cx.sends && Boolean(tracks[kind]) && this.#flows(kind, 'send');
     const payload = { type: 'media', microphone: flows('audio'), camera: flows('video') };
-    const [mid, size] = [this.mid('video'), this.cx.shown()];
-    if (mid !== null && size) payload.wants = [{ id: mid, ...size }];
+    const [section, size] = [this.section('video'), this.cx.shown()];
+    if (section && size) payload.wants = [{ id: section.mid, ...size }];
     const text = JSON.stringify(payload);
     if (text === this.#sent && !again) return;
     this.#sent = text;
     this.cx.signal(payload);
   }
 
-  /** The id of the section by which the member's audio or video comes. */
-  mid(kind) { return this.#sections().find((one) => one.kind === kind)?.mid ?? null; }
+  /** The transceiver of the member's audio or video. */
+  section(kind) { return this.#sections().find((one) => one.receiver.track.kind === kind); }
 
   /** Whether the two have no video in common. */
   get isWithoutVideo() {
-    return this.state === 'live' && this.cx.kind.media.includes('video')
-      && !this.#sections().some(({ kind, currentDirection }) => kind === 'video' && /recv/.test(currentDirection ?? ''));
+    return this.state === 'live' && this.cx.kind.media.includes('video') && !this.#flows('video', 'recv');
   }
-
-  receiver(kind) { return this.#sections().find((one) => one.kind === kind)?.receiver ?? null; }
 
   close() {
     for (const name of [...this.#timers.keys()]) this.#clear(name);
@@ -100,11 +94,14 @@ export class Member {
 
   #works() { return ['connected', 'connecting', 'disconnected'].includes(this.#pc?.connectionState); }
 
-  #sections() {
-    return (this.#pc?.getTransceivers() ?? []).filter(({ stopped }) => !stopped).map((transceiver) => ({
-      transceiver, kind: transceiver.receiver.track.kind, mid: transceiver.mid, sender: transceiver.sender,
-      receiver: transceiver.receiver, currentDirection: transceiver.currentDirection,
-    }));
+  #sections() { return this.#pc?.getTransceivers() ?? []; }
+
+  #flows(kind, way) { return Boolean(this.section(kind)?.currentDirection?.includes(way)); }
+
+  /** Has a section carry the track that is sent now. */
+  async #fill({ sender, receiver }) {
+    const track = this.cx.sends ? this.cx.tracks()[receiver.track.kind] : null;
+    if (sender.track !== track) await sender.replaceTrack(track).catch(() => {});
   }
 
   #drop() {
@@ -113,7 +110,6 @@ export class Member {
     if (!pc) return;
     pc.onicecandidate = pc.onconnectionstatechange = pc.ontrack = null;
     pc.close();
-    this.cx.channel(null);
   }
 
   /** Begins the connection of this number. */
@@ -123,10 +119,8 @@ export class Member {
     [this.#pc, this.#generation, this.#candidates, this.#sent] = [pc, generation, [], ''];
     for (const track of this.stream.getTracks()) this.stream.removeTrack(track);
     pc.onicecandidate = ({ candidate }) => {
-      const payload = { type: 'candidate', generation, candidate: candidate?.candidate ?? '' };
-      if (candidate?.sdpMid != null) payload.mid = candidate.sdpMid;
-      if (candidate?.sdpMLineIndex != null) payload.line = candidate.sdpMLineIndex;
-      this.cx.signal(payload);
+      const { candidate: line = '', sdpMid: mid, sdpMLineIndex } = candidate ?? {};
+      this.cx.signal({ type: 'candidate', generation, candidate: line, mid: mid ?? undefined, line: sdpMLineIndex ?? undefined });
     };
     pc.ontrack = ({ track }) => {
       this.stream.addTrack(track);
@@ -159,7 +153,8 @@ export class Member {
   }
 
   #fail() {
-    this.state = this.state === 'connecting' ? 'failed' : this.state === 'live' ? 'reconnecting' : this.state;
+    if (this.state === 'connecting') this.state = 'failed';
+    if (this.state === 'live') this.state = 'reconnecting';
     this.cx.changed();
     this.#later(() => this.#replace(this.#generation + 1, true));
   }
@@ -170,12 +165,12 @@ export class Member {
     const pc = this.#start(generation);
     this.#isOfferer = offers;
     if (!offers) return;
-    const [{ kind, sends, stream }, tracks] = [this.cx, this.cx.tracks()];
+    const { kind, sends, stream } = this.cx;
     for (const medium of ['audio', 'video'].filter((one) => kind.media.includes(one))) {
       const direction = sends ? 'sendrecv' : 'recvonly';
       const transceiver = pc.addTransceiver(medium, { direction, streams: sends ? [stream] : [] });
       if (medium === 'video') this.#prefer(transceiver);
-      if (sends) await transceiver.sender.replaceTrack(tracks[medium]);
+      await this.#fill(transceiver);
     }
     await this.#sendOffer(pc);
   }
@@ -223,12 +218,10 @@ export class Member {
   async #answer(pc, sdp) {
     const [{ sends, stream }, generation] = [this.cx, this.#generation];
     await pc.setRemoteDescription({ type: 'offer', sdp });
-    const tracks = this.cx.tracks();
-    for (const { transceiver, kind } of this.#sections()) {
-      if (!sends) continue;
-      transceiver.direction = 'sendrecv';
-      transceiver.sender.setStreams?.(stream);
-      if (transceiver.sender.track !== tracks[kind]) await transceiver.sender.replaceTrack(tracks[kind]);
+    for (const one of sends ? this.#sections() : []) {
+      one.direction = 'sendrecv';
+      one.sender.setStreams?.(stream);
+      await this.#fill(one);
     }
     await pc.setLocalDescription();
     if (pc !== this.#pc) return;
@@ -245,7 +238,7 @@ export class Member {
 
   async #onDescribed(pc) {
     for (const candidate of this.#candidates.splice(0)) await pc.addIceCandidate(candidate).catch(() => {});
-    for (const { kind, sender } of this.#sections()) if (kind === 'video') await encode(sender, {});
+    await encode(this.section('video'), {});
     this.tell();
     this.cx.changed();
   }
@@ -260,12 +253,12 @@ export class Member {
 
   /** The member shows our video at this size at most. */
   #onWants(wants) {
-    const section = this.#sections().find(({ kind }) => kind === 'video');
-    if (!section || !this.cx.sends) return;
-    const wanted = Array.isArray(wants) ? wants.find((one) => one?.id === section.mid) ?? { height: 0 } : null;
-    const height = this.cx.tracks().video?.getSettings?.().height;
-    const scale = wanted && height && wanted.height > 0 ? Math.min(4, Math.max(1, Math.floor((2 * height) / wanted.height) / 2)) : 1;
-    this.#later(() => encode(section.sender, { active: !wanted || wanted.height > 0, scaleResolutionDownBy: scale }));
+    const section = this.section('video');
+    if (!section || !Array.isArray(wants)) return;
+    const wanted = Math.max(0, Number(wants.find((one) => one?.id === section.mid)?.height) || 0);
+    const height = this.cx.tracks().video?.getSettings().height ?? wanted;
+    const scale = wanted ? Math.min(4, Math.max(1, Math.floor((2 * height) / wanted) / 2)) : 1;
+    this.#later(() => encode(section, { active: wanted > 0, scaleResolutionDownBy: scale }));
   }
 
   /** One step after the other; a step that fails means a new connection. */
@@ -287,9 +280,9 @@ export class Member {
   }
 }
 
-async function encode(sender, change) {
-  const parameters = sender.getParameters?.();
+async function encode(section, change) {
+  const parameters = section?.sender.getParameters();
   if (!parameters?.encodings?.length) return;
   Object.assign(parameters.encodings[0], { maxBitrate: MAX_BITRATE, ...change });
-  await sender.setParameters(parameters).catch(() => {});
+  await section.sender.setParameters(parameters).catch(() => {});
 }

@@ -3,7 +3,6 @@
 import { cleanText } from './chat.js';
 
 const MAX_NAME = 64;
-const MAX_LINES = 500;
 
 const cleanName = (name) => [...cleanText(String(name ?? '')).replace(/\s+/g, ' ')].slice(0, MAX_NAME).join('') || 'Guest';
 
@@ -36,7 +35,6 @@ export class Room {
   /** Whether the host's seat was given up while it is awaited. */
   isHostLost = false;
   isHubUp = true;
-  chat = [];
 
   constructor(session, ownerKey = null) {
     this.session = session;
@@ -57,15 +55,14 @@ export class Room {
   }
 
   /** The person wants to come in: the socket is opened. */
-  enter() { this.phase = 'joining'; this.reason = null; }
+  enter() { this.phase = 'joining'; }
 
   /** The person goes. */
   leave() { return this.#end('left', [{ do: 'send', message: { type: 'leave', session: this.session } }]); }
 
   /** Looks at the link anew after the session was over. */
   again() {
-    [this.phase, this.reason, this.about, this.isHostLost] = ['asking', null, null, false];
-    this.chat = [];
+    [this.phase, this.about, this.isHostLost] = ['asking', null, false];
   }
 
   /** A message of the hub. */
@@ -84,8 +81,6 @@ export class Room {
     }
     return [{ do: 'send', message: { type: 'join', session: this.session, wait: true } }];
   }
-
-  on_renamed({ name }) { this.me.name = name; return []; }
 
   on_waiting() {
     if (this.phase !== 'in') this.phase = 'waiting';
@@ -172,13 +167,6 @@ export class Room {
 
   /** The hub closed the socket for good: another connection has taken the place of this one. */
   onReplaced() { return this.phase === 'over' ? [] : this.#end('replaced'); }
-
-  /** A text of the chat; `id` is null for the person's own. */
-  addText(id, text, at) {
-    const name = id === null ? this.me.name : this.members.get(id)?.name ?? 'Guest';
-    this.chat.push({ id, name, text, at });
-    if (this.chat.length > MAX_LINES) this.chat.shift();
-  }
 
   /** Whether the person may write into the chat. */
   get mayWrite() { return this.kind.media.includes('data') && (sends(this.kind) || this.me.role === 'opener'); }

@@ -139,15 +139,14 @@ export class Wire {
 /** What this tab keeps for a hub. A second tab is another person, so it is not in `localStorage`. */
 export function sessionStore(base) {
   const key = (name) => `quintet ${name} ${base}`;
-  const memory = new Map();
+  const kept = new Map();
+  // Storage may be switched off: a reload is another person then.
+  const stored = (then) => { try { return then(sessionStorage); } catch { return null; } };
   return {
-    get: (name) => { try { return sessionStorage.getItem(key(name)); } catch { return memory.get(name) ?? null; } },
+    get: (name) => kept.get(name) ?? stored((storage) => storage.getItem(key(name))),
     set: (name, value) => {
-      memory.set(name, value);
-      try {
-        if (value === null) sessionStorage.removeItem(key(name));
-        else sessionStorage.setItem(key(name), value);
-      } catch { /* Storage is switched off: a reload is another person. */ }
+      kept.set(name, value);
+      stored((storage) => (value === null ? storage.removeItem(key(name)) : storage.setItem(key(name), value)));
     },
   };
 }

@@ -1,30 +1,25 @@
 // Every sentence that a person reads on the page. The other modules name them.
 
 const MEDIA = { audio: 'sound', video: 'video', data: 'chat' };
-const listed = (things) => things.join(' and ');
 
 /** What a session of this kind is, in a few words. */
 export function kindOf({ media, direction }) {
-  const has = (medium) => media.includes(medium);
-  const what = has('video') ? 'video' : has('audio') ? 'audio' : 'chat';
+  const what = ['video', 'audio'].find((medium) => media.includes(medium)) ?? 'text';
   const name = {
-    'one-way': what === 'chat' ? 'announcements' : `${what} broadcast`,
-    'one-to-one': what === 'chat' ? 'private chat' : `private ${what} call`,
-    'one-to-many': what === 'chat' ? 'chat with the host' : `${what} call with the host`,
-    'many-to-many': what === 'chat' ? 'group chat' : `${what} conference`,
-  }[direction] ?? 'session';
-  const silent = what === 'video' && !has('audio') ? ', without sound' : '';
-  return `${name[0].toUpperCase()}${name.slice(1)}${silent}`;
+    'one-way': `${what} broadcast`, 'one-to-one': `private ${what} call`, 'one-to-many': `${what} call with the host`,
+    'many-to-many': `${what} conference`,
+  }[direction];
+  const silent = what === 'video' && !media.includes('audio') ? ', without sound' : '';
+  return name[0].toUpperCase() + name.slice(1) + silent;
 }
 
 /** The button by which a viewer comes in. */
-export const watch = ({ media }) => (media.includes('video') ? 'Watch' : media.includes('audio') ? 'Listen' : 'Read along');
+export const watch = ({ media }) => (media.includes('video') ? 'Watch' : media.includes('audio') ? 'Listen' : 'Read');
 
 /** How many are there, before one joins. */
 export function present(count, { direction }) {
   if (direction === 'one-way') return 'It is live now.';
-  if (count === 1) return 'One person is here.';
-  return `${count} people are here.`;
+  return count === 1 ? 'One person is here.' : `${count} people are here.`;
 }
 
 /** How many are in the call. Viewers do not learn of each other. */
@@ -32,8 +27,8 @@ export const people = (count, { direction }) => (direction === 'one-way' ? '' : 
 
 export const front = {
   asking: ['Looking for the session…', ''],
-  closed: ['The session is not open yet', 'This page notices when it opens. You can leave it open.'],
-  unreachable: ['The hub does not answer', 'The computer that carries this session may be off or out of reach. Trying again…'],
+  closed: ['The session is not open yet', 'This page notices when it opens.'],
+  unreachable: ['The hub does not answer', 'The computer that carries this session may be off. Trying again…'],
   viewer: ['Ready to watch?', 'You only receive. Nobody sees or hears you, and your browser asks for nothing.'],
   speaker: ['How do you want to come in?', ''],
   joining: ['Joining…', ''],
@@ -42,27 +37,27 @@ export const front = {
 
 /** Why the page cannot work at all. */
 export const unable = {
-  webrtc: ['This browser cannot make calls', 'It has no WebRTC, or it is switched off. Try a recent Chrome, Edge, Firefox or Safari, or the program.'],
+  webrtc: ['This browser cannot make calls', 'It has no WebRTC. Try a recent Chrome, Edge, Firefox or Safari, or the program.'],
   h264: 'This browser cannot show the video',
 };
 
 /** Why the session is over for this page, and what the button does. */
 export const over = {
-  left: ['You have left', 'You can come back as long as the session is open.', 'Join again'],
-  ended: ['The session has ended', 'The host has closed it. This page notices when it opens again.', 'Look again'],
-  ejected: ['You were removed from the session', 'The host has removed you. You can ask again in ten minutes.', 'Try again'],
+  left: ['You have left', 'You can come back while the session is open.', 'Join again'],
+  ended: ['The session has ended', 'The host has closed it.', 'Look again'],
+  ejected: ['You were removed', 'The host has removed you. You can come again in ten minutes.', 'Try again'],
   full: ['No seat is free', 'The session is full, or lets nobody new in for now.', 'Try again'],
   refused: ['The hub does not let you in', '', 'Try again'],
   busy: ['Too many at once', 'Too many people behind your address are joining. Wait some seconds.', 'Try again'],
-  replaced: ['You are in this session in another tab', 'A tab that was copied from another one takes its place. Only one of the two can be in.', 'Use this tab'],
+  replaced: ['You are in this session in another tab', 'A copy of this tab has taken its place.', 'Use this tab'],
 };
 
 /** What a browser without H.264 is told. */
 export function noH264(agent, rest) {
-  const why = /Firefox/.test(agent)
-    ? 'Firefox is still fetching its H.264 plugin, or was not allowed to (Add-ons › Plugins). Try again in a minute.'
+  const why = agent.includes('Firefox')
+    ? 'Firefox is still fetching its H.264 plugin, or may not (Add-ons › Plugins). Try again in a minute.'
     : 'This browser cannot show H.264, the format of the video. Chrome, Edge and Safari can.';
-  return rest.length ? `${why} Until then you have ${listed(rest.map((medium) => MEDIA[medium]))}.` : why;
+  return rest.length ? `${why} Until then you have ${rest.map((medium) => MEDIA[medium]).join(' and ')}.` : why;
 }
 
 export const insecure = 'This address is not secure (https), so the browser keeps camera and microphone from this page. You can watch and listen.';
@@ -70,18 +65,16 @@ export const insecure = 'This address is not secure (https), so the browser keep
 /** The state of a device, below its switch. */
 export function device(name, { state, error, label }) {
   const where = label ? `“${label}”` : `the ${name}`;
-  return {
-    off: '',
-    on: '',
+  const sentence = {
     asking: `Your browser is asking whether this page may use your ${name}. Please answer there.`,
     starting: `Starting the ${name}…`,
-    refused: `The browser does not allow the ${name}. Click the icon beside the address, allow it there, and switch it on again.`,
-    missing: `No ${name} was found. You can join without one.`,
-    busy: `Another program is using ${where}. Close it there or choose another one, or go on without.`,
+    refused: `The browser does not allow the ${name}. Allow it at the icon beside the address, and switch it on again.`,
+    missing: `No ${name} was found. You can go on without.`,
+    busy: `Another program is using ${where}. Close it there, choose another one, or go on without.`,
     failed: `The ${name} did not start. Choose another one, or go on without.`,
     lost: `${where} was unplugged.`,
-    insecure: '',
-  }[state] + (error && state !== 'refused' ? ` (${error})` : '');
+  }[state] ?? '';
+  return sentence && error && state !== 'refused' ? `${sentence} (${error})` : sentence;
 }
 
 /** What is written where the own picture would be. */
@@ -93,7 +86,7 @@ export function preview(needs, hasCamera, hasMicrophone) {
 
 export const use = (needs) => (needs.camera ? 'Use camera and microphone' : 'Use the microphone');
 
-/** What is written on the tile of somebody whose picture does not come. */
+/** What is written on a tile. */
 export const tile = {
   connecting: 'Connecting…',
   reconnecting: 'Reconnecting…',
@@ -110,12 +103,12 @@ export const alone = {
 };
 
 export const banner = {
-  hub: (seconds) => `The connection to the hub is lost; trying again${seconds ? ` in ${seconds} s` : ''}. The call goes on.`,
+  hub: (seconds) => `The connection to the hub is lost; trying again in ${seconds} s. The call goes on.`,
   opener: 'The host is away. The session goes on when the host is back.',
   sound: 'Your browser holds the sound back.',
 };
 
-/** What is announced, and not shown elsewhere. */
+/** What is announced. */
 export const said = {
   joined: (name) => `${name} joined`,
   left: (name) => `${name} left`,
@@ -123,7 +116,7 @@ export const said = {
   back: (name) => `${name} is back`,
   device: (kind, isOn) => `Your ${kind} is ${isOn ? 'on' : 'off'}`,
   copied: 'The link is copied',
-  owner: 'You are the host now',
+  owner: () => 'You are the host now',
   lost: 'Some messages were not delivered',
   text: (name, text) => `${name}: ${text}`,
 };

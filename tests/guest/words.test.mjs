@@ -12,7 +12,7 @@ const kinds = DIRECTIONS.flatMap((direction) => MEDIA.map((media) => ({ media, d
 test('every kind has a name and a button', () => {
   for (const kind of kinds) {
     assert.match(words.kindOf(kind), /^[A-Z][a-z ,]+$/);
-    assert.match(words.watch(kind), /^(Watch|Listen|Read along)$/);
+    assert.match(words.watch(kind), /^(Watch|Listen|Read)$/);
   }
   assert.equal(words.kindOf({ media: ['video'], direction: 'one-way' }), 'Video broadcast, without sound');
   assert.equal(words.kindOf({ media: ['audio'], direction: 'many-to-many' }), 'Audio conference');

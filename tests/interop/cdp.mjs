@@ -120,9 +120,14 @@ class Page {
     return performance.now() - start;
   }
 
-  /** Presses an element, as a person does. */
+  /** Presses an element that can be seen, and that nothing covers. */
   async press(selector) {
-    await this.until(`document.querySelector('${selector}')?.checkVisibility()`);
+    await this.until(`(() => {
+      const element = document.querySelector('${selector}');
+      const { left, top, width, height } = element.getBoundingClientRect();
+      const found = document.elementFromPoint(left + width / 2, top + height / 2);
+      return element.checkVisibility() && element.contains(found);
+    })()`);
     await this.value(`document.querySelector('${selector}').click()`);
   }
 
