@@ -3,18 +3,15 @@
 // The window opens no console; piped output of the headless tasks still arrives.
 #![cfg_attr(all(windows, not(debug_assertions)), windows_subsystem = "windows")]
 
-use std::{io::IsTerminal as _, process::ExitCode};
+use std::process::ExitCode;
 
 #[cfg(feature = "media")]
 use quintet::engine::NOISY_LOGS;
 use quintet::{
-    cli::{self, Args},
-    process::{LogFile, Output, may_be_logged},
+    cli::{self, Args, Logs},
+    process::Output,
 };
-use tracing_subscriber::{
-    EnvFilter, Layer as _, filter::filter_fn, fmt, layer::SubscriberExt as _,
-    util::SubscriberInitExt as _,
-};
+use tracing_subscriber::{EnvFilter, util::SubscriberInitExt as _};
 
 fn main() -> ExitCode {
     use_one_heap();
@@ -90,16 +87,6 @@ enum LogTo {
 /// names them. The log file does not depend on `RUST_LOG`.
 fn set_up_logs(to: LogTo) {
     let directives = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_else(|_| "error".to_owned());
-    let noisy = NOISY_LOGS.join(",");
-    let quiet = format!("{noisy},pulseaudio=off,rustls_platform_verifier=off");
-    let filter = EnvFilter::new(format!("{quiet},{directives}"));
-    let colours = std::io::stderr().is_terminal();
-    let lines = fmt::layer().with_ansi(colours).with_writer(|| Output::stderr().clone());
-    let file = (to == LogTo::TerminalAndFile).then(|| {
-        let filter = EnvFilter::new(format!("warn,quintet=info,{quiet}"));
-        fmt::layer().with_ansi(false).with_writer(LogFile::default).with_filter(filter)
-    });
-    // Libraries that log whole messages at `trace` are limited, whatever `RUST_LOG` says.
-    let logs = tracing_subscriber::registry().with(lines.with_filter(filter)).with(file);
-    logs.with(filter_fn(may_be_logged)).init();
+    let has_file = to == LogTo::TerminalAndFile;
+    Logs { directives: &directives, noisy: &NOISY_LOGS, has_file }.subscriber().init();
 }

@@ -17,6 +17,7 @@ pub mod fuzz;
 mod headless;
 #[cfg(feature = "media")]
 mod link_source;
+mod logs;
 #[cfg(feature = "media")]
 mod preflight;
 #[cfg(feature = "media")]
@@ -41,6 +42,7 @@ pub use args::{Args, Task};
 pub use exit_reason::ExitReason;
 #[cfg(feature = "media")]
 pub use headless::run;
+pub use logs::Logs;
 #[cfg(not(feature = "media"))]
 pub use serve_only::{Args, Task, run};
 #[cfg(feature = "media")]
