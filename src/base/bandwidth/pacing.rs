@@ -87,7 +87,7 @@ pub enum Content<T> {
     Padding(u32),
 }
 
-/// The packets that leave together. `transport` sends so many in one system call.
+/// The packets that leave together, in one system call.
 const QUANTUM_PACKETS: u32 = 3;
 
 /// Those of a path that carries more than is sent. Most frames then wait at most once: at three

@@ -25,20 +25,14 @@ use tokio::{
 };
 use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Transmit};
 
+use super::batch_size::BatchSize;
+
 /// Datagrams of one flight: certificates of ordinary size fill five.
 const MAX_FLIGHT_DATAGRAMS: usize = 16;
 
 /// Observed handshake datagrams that may wait for the task. A datagram beyond that is not
 /// retransmitted by this socket, only by webrtc-rs.
 const DATAGRAM_QUEUE: usize = 64;
-
-/// Datagrams that are passed to the kernel in one call (generic segmentation offload), where it
-/// supports that.
-///
-/// webrtc-rs batches once 16 datagrams are ready, or as many as the socket accepts if that is
-/// fewer. A video frame has about six packets, so a socket that accepts more would never get a
-/// batch.
-const MAX_GSO_SEGMENTS: usize = 3;
 
 /// How long a flight may remain unanswered before its first retransmission. The timeout doubles
 /// each time.
@@ -55,6 +49,7 @@ const MAX_RETRANSMISSIONS: u32 = 4;
 pub(super) struct DtlsHandshakeSocket {
     inner: Arc<dyn AsyncUdpSocket>,
     datagrams: mpsc::Sender<HandshakeDatagram>,
+    batch: Arc<BatchSize>,
 }
 
 /// A handshake datagram that was sent or received through the socket.
@@ -66,10 +61,10 @@ enum HandshakeDatagram {
 
 impl DtlsHandshakeSocket {
     /// Wraps `inner`, and spawns a task that ends with the socket. Needs a tokio runtime.
-    pub(super) fn new(inner: Arc<dyn AsyncUdpSocket>) -> Self {
+    pub(super) fn new(inner: Arc<dyn AsyncUdpSocket>, batch: Arc<BatchSize>) -> Self {
         let (datagrams, queue) = mpsc::channel(DATAGRAM_QUEUE);
         tokio::spawn(retransmit(Arc::clone(&inner), queue));
-        Self { inner, datagrams }
+        Self { inner, datagrams, batch }
     }
 }
 
@@ -127,7 +122,7 @@ impl AsyncUdpSocket for DtlsHandshakeSocket {
     }
 
     fn max_gso_segments(&self) -> usize {
-        self.inner.max_gso_segments().min(MAX_GSO_SEGMENTS)
+        self.inner.max_gso_segments().min(self.batch.get())
     }
 
     fn max_gro_segments(&self) -> usize {

@@ -88,6 +88,7 @@ pub fn rtcp(data: &[u8]) {
         stats: Arc::default(),
         limiter: Arc::new(SsrcLimiter::new()),
         bandwidth: BandwidthControl::new(PeerId(1)),
+        batch: Arc::default(),
     };
     let mut tap = Tap::new(&own, SenderReports::default(), shared);
     tap.bind_local_stream(&negotiated_video());

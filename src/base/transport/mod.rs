@@ -14,6 +14,7 @@
 
 mod addresses;
 mod audio_level;
+mod batch_size;
 mod candidates;
 mod check_budget;
 mod congestion;
@@ -23,6 +24,7 @@ mod data_channel;
 mod dtls_handshake;
 mod early_media;
 mod ending;
+mod frame_parts;
 #[cfg(any(fuzzing, test))]
 pub mod fuzz;
 mod h264_packetizer;

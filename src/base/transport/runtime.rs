@@ -22,6 +22,7 @@ use webrtc::runtime::{
 
 use super::{
     Impairment, VirtualNetwork,
+    batch_size::BatchSize,
     dtls_handshake::DtlsHandshakeSocket,
     early_media::EarlyMediaSocket,
     ice_gate::{IceGateShared, IceGateSocket},
@@ -46,6 +47,8 @@ pub(super) struct PeerRuntime {
     pub(super) connected: watch::Receiver<bool>,
     /// The state that the [`IceGateSocket`]s share.
     pub(super) ice_gate: IceGateShared,
+    /// How many datagrams a system call takes.
+    pub(super) batch: Arc<BatchSize>,
 }
 
 /// Notifies when it is dropped, together with the task that holds it.
@@ -77,7 +80,7 @@ impl Runtime for PeerRuntime {
             socket = Arc::new(ImpairedSocket::new(socket, impairment.clone()));
         }
         let socket = Arc::new(IceGateSocket::new(socket, self.ice_gate.clone()));
-        let socket = Arc::new(DtlsHandshakeSocket::new(socket));
+        let socket = Arc::new(DtlsHandshakeSocket::new(socket, Arc::clone(&self.batch)));
         Ok(Arc::new(EarlyMediaSocket::new(socket, self.connected.clone())))
     }
 

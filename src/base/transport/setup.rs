@@ -183,10 +183,12 @@ pub(super) async fn build(
     let ssrc_limiter = Arc::clone(&context.ice_gate.ssrc_limiter);
     let crypto = CheckedCrypto::new()?;
     let stats = Arc::clone(&context.ice_gate.stats);
+    let batch = Arc::default();
     let shared = TapShared {
         stats: Arc::clone(&stats),
         limiter: Arc::clone(&ssrc_limiter),
         bandwidth: Arc::clone(&context.bandwidth),
+        batch: Arc::clone(&batch),
     };
     let tap = Tap::new(&local, reports.clone(), shared);
     let recovery = LossRecovery::new(stats.round_trip().clone());
@@ -205,6 +207,7 @@ pub(super) async fn build(
             driver_ended: context.driver_ended,
             connected: context.connected,
             ice_gate: context.ice_gate,
+            batch,
         }))
         .with_handler(context.handler)
         .with_data_channel_send_buffer_limit(SEND_BUFFER_LIMIT)

@@ -367,6 +367,7 @@ fn negotiated_transceiver(
         keyframes: track.stream.keyframes.clone(),
         redundancy: Arc::clone(&track.stream.redundancy),
         level: Arc::clone(&track.stream.level),
+        parts: Arc::clone(&track.stream.parts),
     });
     let transceiver =
         NegotiatedTransceiver { source, local, payload_type: None, active_payload_type };

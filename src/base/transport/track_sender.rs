@@ -12,8 +12,8 @@ use tokio::{
 use webrtc::media_stream::track_local::{TrackLocal, static_rtp::TrackLocalStaticRTP};
 
 use super::{
-    audio_level::LevelExtension, ending::Ending, h264_packetizer, red, redundancy::PeerRedundancy,
-    tap::SendClock,
+    audio_level::LevelExtension, ending::Ending, frame_parts::FrameParts, h264_packetizer, red,
+    redundancy::PeerRedundancy, tap::SendClock,
 };
 use crate::media::{
     AudioLevel, EncodedAudio, EncodedVideo, Keyframe, KeyframeRequest, Redundancy, Subscription,
@@ -142,6 +142,8 @@ pub(super) struct TrackSender {
     pub(super) redundancy: Arc<PeerRedundancy>,
     /// Which header extension has the level.
     pub(super) level: Arc<LevelExtension>,
+    /// The packets that wait for the last one of their frame.
+    pub(super) parts: Arc<FrameParts>,
 }
 
 /// The connection is closed, and the queue of webrtc-rs with it.
@@ -207,9 +209,10 @@ impl TrackSender {
             None => (frame.payloads(), payload_type),
         };
         for (index, payload) in payloads.iter().enumerate() {
+            let is_last = index + 1 == payloads.len();
             let mut header = rtp::Header {
                 version: 2,
-                marker: T::MARKER && index + 1 == payloads.len(),
+                marker: T::MARKER && is_last,
                 payload_type,
                 sequence_number: self.sequence,
                 timestamp,
@@ -221,7 +224,10 @@ impl TrackSender {
             }
             self.sequence = self.sequence.wrapping_add(1);
             let packet = rtp::Packet { header, payload: payload.clone() };
-            self.track.write_rtp(packet).await.map_err(|_| Closed)?;
+            let written = if is_last { Err(packet) } else { self.parts.push(packet) };
+            if let Err(packet) = written {
+                self.track.write_rtp(packet).await.map_err(|_| Closed)?;
+            }
         }
         Ok(())
     }

@@ -34,7 +34,9 @@ use self::{
 };
 use super::{
     audio_level::LevelExtension,
+    batch_size::{BatchCounter, BatchSize},
     congestion::{BandwidthControl, CongestionController, Departure, wire_bytes},
+    frame_parts::FrameParts,
     redundancy::PeerRedundancy,
     retransmission::Retransmitter,
     ssrc_limiter::SsrcLimiter,
@@ -52,8 +54,9 @@ pub(super) const TAP_SLOT: Slot = Slot::Custom(3_500);
 
 /// The tap of one connection. The driver of webrtc-rs calls it.
 pub(super) struct Tap {
-    /// The SSRCs of the videos that this end sends.
-    videos: Vec<u32>,
+    /// The videos that this end sends: SSRC, and the packets that wait for the last one of their
+    /// frame.
+    videos: Vec<(u32, Arc<FrameParts>)>,
     /// The audio that this end sends: SSRC and redundancy.
     audio: Vec<(u32, Arc<PeerRedundancy>)>,
     keyframe_feedback: KeyframeFeedback,
@@ -65,6 +68,7 @@ pub(super) struct Tap {
     authenticated: AuthenticatedSsrcs,
     reads: VecDeque<TaggedPacket>,
     writes: PacedQueue,
+    batch: BatchCounter,
     /// The next sequence number of each video. Frames that the queue drops leave no gap.
     sequences: Vec<(u32, u16)>,
     /// The newest time that webrtc-rs has told.
@@ -76,6 +80,24 @@ pub(super) struct TapShared {
     pub(super) stats: Arc<ConnectionStats>,
     pub(super) limiter: Arc<SsrcLimiter>,
     pub(super) bandwidth: Arc<BandwidthControl>,
+    pub(super) batch: Arc<BatchSize>,
+}
+
+/// Which packet of which stream it is.
+#[derive(Clone, Copy)]
+struct PlaceInStream {
+    ssrc: u32,
+    sequence_number: u16,
+    timestamp: u32,
+    /// Whether it is the last packet of a frame.
+    is_last: bool,
+}
+
+impl PlaceInStream {
+    const fn of(header: &rtp::Header) -> Self {
+        let rtp::Header { ssrc, sequence_number, timestamp, marker: is_last, .. } = *header;
+        Self { ssrc, sequence_number, timestamp, is_last }
+    }
 }
 
 /// A stream that this end sends.
@@ -93,6 +115,8 @@ pub(super) struct LocalStream {
     pub(super) redundancy: Arc<PeerRedundancy>,
     /// Which header extension has the level of its packets; none for video.
     pub(super) level: Arc<LevelExtension>,
+    /// The packets that wait for the last one of their frame; none for audio.
+    pub(super) parts: Arc<FrameParts>,
 }
 
 impl LocalStream {
@@ -106,21 +130,26 @@ impl LocalStream {
     pub(super) fn new(ssrc: u32, media: Media) -> Self {
         let is_video = media == Media::Video;
         let clock = SendClock::new(if is_video { VIDEO_CLOCK_RATE } else { AUDIO_RATE });
-        let (keyframes, redundancy, level) =
-            (KeyframeRequest::default(), Arc::default(), Arc::default());
-        Self { ssrc, is_video, clock, keyframes, redundancy, level }
+        let (redundancy, level, parts) = (Arc::default(), Arc::default(), Arc::default());
+        let keyframes = KeyframeRequest::default();
+        Self { ssrc, is_video, clock, keyframes, redundancy, level, parts }
     }
 }
 
 impl Tap {
     pub(super) fn new(local: &[LocalStream], reports: SenderReports, shared: TapShared) -> Self {
-        let TapShared { stats, limiter, bandwidth } = shared;
+        let TapShared { stats, limiter, bandwidth, batch } = shared;
         let congestion = CongestionController::new(bandwidth);
         Self {
             writes: PacedQueue::new(congestion.pacing_rate()),
+            batch: BatchCounter::new(batch),
             sequences: vec![],
             now: MediaTime::default(),
-            videos: local.iter().filter(|one| one.is_video).map(|one| one.ssrc).collect(),
+            videos: local
+                .iter()
+                .filter(|one| one.is_video)
+                .map(|one| (one.ssrc, Arc::clone(&one.parts)))
+                .collect(),
             audio: local
                 .iter()
                 .filter(|one| !one.is_video)
@@ -212,6 +241,9 @@ impl Tap {
         if is_new_video && keeps_extensions {
             self.retransmitter.on_sent(packet, now);
         }
+        if matches!(departure.kind, PacketKind::Audio | PacketKind::Video) {
+            self.report_rewriter.on_sent(packet);
+        }
         if let Some(number) = number.filter(|_| departure.kind != PacketKind::Padding) {
             self.retransmitter.on_numbered(packet, number);
         }
@@ -236,7 +268,7 @@ impl Tap {
         let Packet::Rtp(packet) = &message.message.packet else { return PacketKind::Audio };
         if message.message.has(&Attribute::Retransmission) {
             PacketKind::Retransmission
-        } else if self.videos.contains(&packet.header.ssrc) {
+        } else if self.videos.iter().any(|(ssrc, _)| *ssrc == packet.header.ssrc) {
             PacketKind::Video
         } else {
             PacketKind::Audio
@@ -272,11 +304,19 @@ impl Tap {
         self.retransmitter.set_loss(loss);
     }
 
-    /// Handles one RTP packet that is sent.
-    fn handle_rtp(&mut self, packet: TaggedPacket, (ssrc, is_last): (u32, bool)) {
-        if !self.videos.contains(&ssrc) {
+    /// Handles one RTP packet that is sent, and those of its frame that wait for it.
+    fn handle_rtp(&mut self, packet: TaggedPacket, place: PlaceInStream) {
+        let PlaceInStream { ssrc, sequence_number, timestamp, is_last } = place;
+        let Some((_, parts)) = self.videos.iter().find(|(video, _)| *video == ssrc) else {
             self.writes.push_audio(packet);
-        } else if self.writes.push_video(packet, is_last) {
+            return;
+        };
+        let TaggedPacket { now, transport, .. } = packet;
+        parts.take_before((sequence_number, timestamp), |part| {
+            let message = AttributedPacket::new(Packet::Rtp(part));
+            self.writes.push_video(TaggedPacket { now, transport, message }, false);
+        });
+        if self.writes.push_video(packet, is_last) {
             self.keyframe_feedback.request(ssrc);
         }
     }
@@ -323,8 +363,8 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Tap {
                 packets.iter().for_each(|packet| streams.on_rtcp_sent(&**packet, message.now));
             }
             Packet::Rtp(packet) => {
-                let (ssrc, is_last) = (packet.header.ssrc, packet.header.marker);
-                self.handle_rtp(message, (ssrc, is_last));
+                let place = PlaceInStream::of(&packet.header);
+                self.handle_rtp(message, place);
                 return Ok(());
             }
             other => tracing::debug!(?other, "packet of an unknown kind not counted"),
@@ -335,9 +375,13 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Tap {
 
     fn poll_write(&mut self) -> Option<TaggedPacket> {
         loop {
-            let release = match self.writes.pop(self.now)? {
-                Departing::Report(report) => return Some(report),
-                Departing::Media(release) => release,
+            let release = match self.writes.pop(self.now) {
+                Some(Departing::Report(report)) => return Some(report),
+                Some(Departing::Media(release)) => release,
+                None => {
+                    self.batch.on_end();
+                    return None;
+                }
             };
             let written = match release.content {
                 Content::Packet(message) => Some((self.kind(&message), message)),
@@ -349,6 +393,7 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Tap {
             if let Packet::Rtp(packet) = &mut message.message.packet {
                 let departure = Departure { at: release.at, kind, cluster: release.cluster };
                 self.on_departure(packet, departure);
+                self.batch.on_packet(wire_bytes(packet));
             }
             return Some(message);
         }
@@ -357,7 +402,7 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Tap {
     fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
         self.advance(now);
         if self.writes.handle_timeout(now) {
-            self.videos.iter().for_each(|ssrc| self.keyframe_feedback.request(*ssrc));
+            self.videos.iter().for_each(|(ssrc, _)| self.keyframe_feedback.request(*ssrc));
         }
         self.follow_estimate();
         Ok(())

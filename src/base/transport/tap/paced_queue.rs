@@ -24,8 +24,8 @@ const BATCH_TIMEOUT: Duration = Duration::from_millis(5);
 const EXTENSION_BYTES: u32 = 8;
 
 /// The queue of packets to send. It holds the packets of a video frame until the last one is
-/// written: the driver of webrtc-rs writes packets one by one, but sends those together that it
-/// polls together, which is one system call per three packets. Then the pacer decides.
+/// written: those that do not wait beside the queue of webrtc-rs are written one by one, and it sends those
+/// together that it polls together. Then the pacer decides.
 pub(super) struct PacedQueue {
     /// Reports and other RTCP.
     reports: VecDeque<TaggedPacket>,

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use rtc::rtcp::{self, sender_report::SenderReport};
+use rtc::{
+    rtcp::{self, sender_report::SenderReport},
+    rtp,
+};
 
 use super::{LocalStream, SendClock};
 use crate::media::{self, SenderReports};
@@ -15,6 +18,8 @@ pub(super) fn record(report: &SenderReport, reports: &SenderReports) {
 
 /// Sets the RTP timestamp of our sender reports to that of the media *captured* at their NTP time,
 /// and that to the time of sending by the clock of the media, which no change of the wall clock moves.
+/// Sets the counts to what has left, too: webrtc-rs sees only the last packet of a frame
+/// ([`FrameParts`](crate::transport::frame_parts::FrameParts)).
 ///
 /// webrtc-rs uses the media *sent* at that time, which is off by the delay of capture and encoder.
 /// That delay differs between video and audio, so they would be out of sync by the difference.
@@ -23,29 +28,52 @@ pub(super) fn record(report: &SenderReport, reports: &SenderReports) {
 /// is written for that of its RTP timestamp, and a sender cannot tell it the capture time. See
 /// webrtc-rs/webrtc#765. Canary: yes.
 pub(super) struct SenderReportRewriter {
-    /// Each SSRC with its clock.
-    clocks: Vec<(u32, Arc<SendClock>)>,
+    streams: Vec<ReportedStream>,
+}
+
+/// What the reports of a stream tell.
+struct ReportedStream {
+    ssrc: u32,
+    clock: Arc<SendClock>,
+    /// The packets that were sent for the first time, modulo 2³².
+    packets: u32,
+    /// The bytes of their payloads, modulo 2³².
+    octets: u32,
 }
 
 impl SenderReportRewriter {
     pub(super) fn new(local: &[LocalStream]) -> Self {
-        let clocks = local.iter().map(|stream| (stream.ssrc, Arc::clone(&stream.clock)));
-        Self { clocks: clocks.collect() }
+        let reported = |stream: &LocalStream| {
+            let (ssrc, clock) = (stream.ssrc, Arc::clone(&stream.clock));
+            ReportedStream { ssrc, clock, packets: 0, octets: 0 }
+        };
+        Self { streams: local.iter().map(reported).collect() }
     }
 
-    /// Returns the packet with the right timestamp if it is a sender report of one of our streams,
+    /// Counts a packet that is sent for the first time.
+    pub(super) fn on_sent(&mut self, packet: &rtp::Packet) {
+        let stream = self.streams.iter_mut().find(|stream| stream.ssrc == packet.header.ssrc);
+        if let Some(stream) = stream {
+            stream.packets = stream.packets.wrapping_add(1);
+            stream.octets = stream.octets.wrapping_add(packet.payload.len() as u32);
+        }
+    }
+
+    /// Returns the packet with the right times and counts if it is a sender report of one of our streams,
     /// and unchanged otherwise.
     pub(super) fn rewrite(&self, packet: Box<dyn rtcp::Packet>) -> Box<dyn rtcp::Packet> {
         let Some(report) = packet.as_any().downcast_ref::<SenderReport>() else { return packet };
-        let clock = self.clocks.iter().find(|(ssrc, _)| *ssrc == report.ssrc);
-        match clock {
-            Some((_, clock)) => {
-                let now = media::now();
-                let (ntp_time, rtp_time) = (media::ntp_time(now), clock.timestamp_at(now));
-                Box::new(SenderReport { ntp_time, rtp_time, ..report.clone() })
-            }
-            None => packet,
-        }
+        let Some(stream) = self.streams.iter().find(|stream| stream.ssrc == report.ssrc) else {
+            return packet;
+        };
+        let now = media::now();
+        Box::new(SenderReport {
+            ntp_time: media::ntp_time(now),
+            rtp_time: stream.clock.timestamp_at(now),
+            packet_count: stream.packets,
+            octet_count: stream.octets,
+            ..report.clone()
+        })
     }
 }
 
@@ -64,7 +92,11 @@ mod tests {
         let local = local.map(|(ssrc, media)| LocalStream::new(ssrc, media));
         let clock = Arc::clone(&local[0].clock);
         clock.record(MediaTime::default(), 96_000);
-        let rewriter = SenderReportRewriter::new(&local);
+        let mut rewriter = SenderReportRewriter::new(&local);
+        for ssrc in [3, 7, 3, 9] {
+            let header = rtp::Header { ssrc, ..rtp::Header::default() };
+            rewriter.on_sent(&rtp::Packet { header, payload: vec![1; 50].into() });
+        }
         let rewritten = |ssrc| {
             let packet = rewriter.rewrite(Box::new(report(ssrc)));
             packet.as_any().downcast_ref::<SenderReport>().unwrap().clone()
@@ -75,6 +107,7 @@ mod tests {
         // Both are of the same moment: within the time that this test has taken.
         let late = media::ntp_time(media::now()) - ours.ntp_time;
         assert!(late < 20 << 32, "{late}");
+        assert_eq!((ours.packet_count, ours.octet_count), (2, 100));
         assert_eq!(rewritten(4), report(4), "a stream that is not ours");
     }
 

@@ -25,6 +25,7 @@ fn tap(local: &[LocalStream]) -> Tap {
         stats: Arc::default(),
         limiter: Arc::new(SsrcLimiter::new()),
         bandwidth: BandwidthControl::new(crate::model::PeerId(1)),
+        batch: Arc::default(),
     };
     let mut tap = Tap::new(local, SenderReports::default(), shared);
     let mime_type = "audio/opus".to_owned();
@@ -103,6 +104,40 @@ fn packets_of_the_video_wait_for_the_last_one_of_their_frame() {
     let deadline = tap.poll_timeout().unwrap();
     tap.handle_timeout(deadline).unwrap();
     assert!(tap.poll_write().is_some());
+}
+
+#[test]
+fn a_frame_leaves_whole_when_its_last_packet_is_written_and_is_counted_in_reports() {
+    let local = local_streams();
+    let mut tap = tap(&local);
+    let packet = |number: u16, timestamp, marker| {
+        let header = rtp::Header {
+            ssrc: VIDEO,
+            sequence_number: number,
+            timestamp,
+            marker,
+            ..rtp::Header::default()
+        };
+        rtp::Packet { header, payload: vec![0x41; 100].into() }
+    };
+    for (number, timestamp) in [(1, 10), (2, 10), (5, 20)] {
+        local[1].parts.push(packet(number, timestamp, false)).unwrap();
+    }
+    tap.handle_write(tagged(Packet::Rtp(packet(3, 10, true)))).unwrap();
+    let sent: Vec<_> = std::iter::from_fn(|| tap.poll_write())
+        .map(|packet| {
+            let Packet::Rtp(packet) = packet.message.packet else { panic!("it is RTCP") };
+            (packet.header.sequence_number, packet.header.marker)
+        })
+        .collect();
+    assert_eq!(sent, [(1, false), (2, false), (3, true)]);
+    let report = SenderReport { ssrc: VIDEO, packet_count: 1, ..Default::default() };
+    tap.handle_write(rtcp(report)).unwrap();
+    let Packet::Rtcp(packets) = tap.poll_write().unwrap().message.packet else {
+        panic!("the packet is not RTCP")
+    };
+    let report = packets[0].as_any().downcast_ref::<SenderReport>().unwrap();
+    assert_eq!((report.packet_count, report.octet_count), (3, 300));
 }
 
 /// Video that is ten times as fast as the target at the start.
