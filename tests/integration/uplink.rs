@@ -241,7 +241,7 @@ fn a_conference_and_a_broadcast_share_an_uplink_of_3_mbit() {
         let first = machine.rates(seconds(10)).await;
         println!("{first:.0?} kbit/s at first, {} governed", machine.uplink.governed());
         assert!(first.iter().all(|rate| *rate >= 64.0), "everybody is heard at once: {first:?}");
-        assert!(first.iter().sum::<f64>() >= 1700.0, "much of it is used at once: {first:?}");
+        assert!(first.iter().sum::<f64>() >= 2400.0, "much of it is used at once: {first:?}");
         let begun = Instant::now();
         let rates = machine.rates(seconds(20)).await;
         let queue = machine.queue_since(begun);
@@ -249,9 +249,9 @@ fn a_conference_and_a_broadcast_share_an_uplink_of_3_mbit() {
         let (conference, broadcast) = rates.split_at(3);
         let mean = |rates: &[f64]| rates.iter().sum::<f64>() / rates.len() as f64;
         assert_eq!(machine.uplink.governed(), 9, "all share the uplink");
-        assert!(rates.iter().sum::<f64>() >= 1900.0, "much of it is used: {rates:?}");
+        assert!(rates.iter().sum::<f64>() >= 2500.0, "much of it is used: {rates:?}");
         assert!(rates.iter().all(|rate| *rate >= 64.0), "everybody is heard: {rates:?}");
         assert!(mean(conference) > 0.9 * mean(broadcast), "{conference:?} {broadcast:?}");
-        assert!(queue <= 150.0, "{queue}");
+        assert!(queue <= 120.0, "{queue}");
     });
 }

@@ -27,7 +27,7 @@ use crate::model::{Bitrate, Layer, MediaTime};
 /// rates of these peers are one sum. Each report changes the sum by what it changed its own target
 /// by, and then every peer gets its share of the sum, whatever its own estimator would say: ten
 /// peers that see one overload reduce the sum by 15 %, not each its own rate and all of them
-/// together by far more.
+/// together by far more. No overload leaves less than 85 % of what arrives of all of them.
 ///
 /// Peers with bottlenecks of their own are left alone. It is pure: the owner calls
 /// [`Self::update`] each 100 ms, and after a report of an overuse.
@@ -104,6 +104,10 @@ const MOVED: f64 = 0.02;
 
 /// The sum of the first members that see a full queue, as a part of what arrives.
 const FIRST: f64 = 0.9;
+
+/// An overload leaves this part of what arrives of all members. What arrives of each scatters: if each
+/// falls to a part of its own, the sum falls further.
+const DECREASE: f64 = 0.85;
 
 /// Members that see an overload this long ago share it.
 const OVERUSE_MEMORY: Duration = Duration::from_secs(5);
@@ -195,7 +199,11 @@ impl<K: Ord + Copy> Governor<K> {
         let from = before
             .filter(|(_, before)| *before == estimate.ceiling)
             .map_or(ceiling.as_bps() as f64, |(target, _)| target);
+        let sum = self.sum;
         self.sum += target - from;
+        if target < from {
+            self.sum = self.sum.max((DECREASE * self.arriving()).min(sum));
+        }
     }
 
     /// Follows the time: who shares the uplink, and what each member gets. Returns the shares that
@@ -252,11 +260,16 @@ impl<K: Ord + Copy> Governor<K> {
             let overused = peer.overused_at.filter(|_| !peer.is_held);
             peer.queue <= SHORT_QUEUE && overused.is_none_or(|at| now.since(at) > CALM)
         };
-        let acknowledged: f64 = members().map(|peer| peer.acknowledged).sum();
+        let acknowledged = self.arriving();
         if acknowledged < USED * self.sum && members().all(is_calm) {
             let grown = self.sum * GROWTH.powf(elapsed.min(1.0));
             self.sum = grown.min(MAX_UNPROVED * acknowledged).max(self.sum);
         }
+    }
+
+    /// The rate at which the packets of all members arrive.
+    fn arriving(&self) -> f64 {
+        self.peers.values().filter(|peer| peer.share.is_some()).map(|peer| peer.acknowledged).sum()
     }
 
     /// Gives shares to new members, and takes them from those that left. Returns the latter.

@@ -111,14 +111,15 @@ fn equal_peers_share_an_uplink_equally_with_a_short_queue() {
             assert!((0..count).all(|key| governor.share(key).is_some()), "all share the uplink");
             used.push(rates.iter().sum::<f64>() * 1e6 / bps);
             queues.push(queue);
-            // Levels are no weights: some have the middle layer at its whole frame rate.
+            // Levels are no weights: one of four on 1.5 Mbit/s has the middle layer, 0.54 Mbit/s, and the
+            // others all of the smallest, 0.28.
             let (least, most) =
                 rates.iter().fold((9.0_f64, 0.0_f64), |(l, m), rate| (l.min(*rate), m.max(*rate)));
-            assert!(most / least <= 1.9, "{rates:?}");
+            assert!(most / least <= 2.1, "{rates:?}");
         });
         println!("{count} peers on {bps}: {:.3} used, queue {:.3}", mean(&used), mean(&queues));
-        assert!(mean(&used) >= 0.88 && mean(&queues) <= 0.08, "{used:?} {queues:?}");
-        assert!(used.iter().all(|used| *used >= 0.82), "{used:?}");
+        assert!(mean(&used) >= 0.92 && mean(&queues) <= 0.08, "{used:?} {queues:?}");
+        assert!(used.iter().all(|used| *used >= 0.88), "{used:?}");
     }
 }
 
@@ -197,11 +198,11 @@ fn a_full_uplink_is_found_and_used_within_seconds() {
         let part = used(&machine, 10.0, 20.0) / 3e6;
         let queue = quantile(&machine.world.links[0].waits(8.0, 20.0), 0.95);
         println!("{governed} governed, {part:.2} used, queue {queue:.3}");
-        assert!(governed == 9 && part >= 0.8, "{governed}, {part}");
+        assert!(governed == 9 && part >= 0.88, "{governed}, {part}");
         parts.push(part);
         queues.push(queue);
     });
-    assert!(mean(&parts) >= 0.88 && mean(&queues) <= 0.08, "{parts:?} {queues:?}");
+    assert!(mean(&parts) >= 0.93 && mean(&queues) <= 0.08, "{parts:?} {queues:?}");
 }
 
 #[test]

@@ -181,6 +181,32 @@ fn an_overload_that_all_see_is_counted_once() {
 }
 
 #[test]
+fn an_overload_leaves_most_of_what_arrives_of_all() {
+    let mut governor = governor();
+    feed(&mut governor, 0..24, |_, tenth| wave(tenth, 30));
+    let (sum, now) = (governor.sum, MediaTime::from_micros(24_000_000));
+    // What arrives of two scatters upwards, and of the others downwards.
+    let parts = [(0, 130), (1, 130), (2, 70), (3, 70)];
+    for is_overused in [false, true] {
+        for (key, part) in parts {
+            let share = governor.share(key).map_or(0, |share| share.target.as_bps());
+            let arrives = share * part / 100;
+            let target = if is_overused { share.min(arrives * 85 / 100) } else { share };
+            let report = Estimate {
+                target: Bitrate::from_bps(target),
+                acknowledged: Some(Bitrate::from_bps(arrives)),
+                is_overused,
+                ..estimate(0, 5, Some(Bitrate::from_bps(share)))
+            };
+            governor.on_estimate(key, &report, now);
+        }
+    }
+    let arrives = governor.arriving();
+    assert!(arrives > 0.9 * sum, "{arrives} of {sum}");
+    assert!(governor.sum >= 0.849 * arrives && governor.sum < 0.95 * sum, "{}", governor.sum);
+}
+
+#[test]
 fn an_estimator_that_has_moved_gets_its_share_again() {
     let mut governor = governor();
     // It gets the smallest layer, whatever the sum.
