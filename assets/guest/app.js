@@ -186,7 +186,7 @@ function renderFront() {
     if (rest.length === 0) showFront([words.unable.h264, noVideo], { button: words.over.full[2] });
     else showFront(words.front[isViewer ? 'viewer' : 'speaker'], {
       small: words.present(room.about.present, kind),
-      notice: [noVideo, speaks && !hasDevices() && words.insecure].filter(Boolean).join(' '),
+      notice: [noVideo, speaks && !hasDevices() && words.insecure(room.about.https && location.host + location.pathname)].filter(Boolean).join(' '),
       button: isViewer ? words.watch(kind) : 'Join',
       name: !isViewer,
       preview: speaks && hasDevices() ? previewOf(wanted) : null,

@@ -37,7 +37,7 @@ export const front = {
 
 /** Why the page cannot work at all. */
 export const unable = {
-  webrtc: ['This browser cannot make calls', 'It has no WebRTC. Try a recent Chrome, Edge, Firefox or Safari, or the program.'],
+  webrtc: ['This browser cannot make calls', 'It has no WebRTC. Try a recent Chrome, Edge, Firefox or Safari.'],
   h264: 'This browser cannot show the video',
 };
 
@@ -45,11 +45,11 @@ export const unable = {
 export const over = {
   left: ['You have left', 'You can come back while the session is open.', 'Join again'],
   ended: ['The session has ended', 'The host has closed it.', 'Look again'],
-  ejected: ['You were removed', 'The host has removed you. You can come again in ten minutes.', 'Try again'],
-  full: ['No seat is free', 'The session is full, or lets nobody new in for now.', 'Try again'],
+  ejected: ['You were removed', 'The host removed you. You can come again in ten minutes.', 'Try again'],
+  full: ['No seat is free', 'It is full, or lets nobody new in.', 'Try again'],
   refused: ['The hub does not let you in', '', 'Try again'],
-  busy: ['Too many at once', 'Too many people behind your address are joining. Wait some seconds.', 'Try again'],
-  replaced: ['You are in this session in another tab', 'A copy of this tab has taken its place.', 'Use this tab'],
+  busy: ['Too many at once', 'Many people at your address are joining. Wait some seconds.', 'Try again'],
+  replaced: ['You are here in another tab', 'A copy of this tab has taken its place.', 'Use this tab'],
 };
 
 /** What a browser without H.264 is told. */
@@ -60,7 +60,8 @@ export function noH264(agent, rest) {
   return rest.length ? `${why} Until then you have ${rest.map((medium) => MEDIA[medium]).join(' and ')}.` : why;
 }
 
-export const insecure = 'This address is not secure (https), so the browser keeps camera and microphone from this page. You can watch and listen.';
+/** Why there is no camera, and the address that has one. */
+export const insecure = (there) => `Without https a page gets no camera or microphone. You can watch and listen${there ? `, and speak at https://${there}` : ''}.`;
 
 /** The state of a device, below its switch. */
 export function device(name, { state, error, label }) {

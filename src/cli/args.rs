@@ -17,6 +17,7 @@ use clap::{
 };
 
 use super::{
+    certificate::CertificateArgs,
     data_use::DataUseArgs,
     link_source::LinkSource,
     priority::PriorityArgs,
@@ -234,7 +235,7 @@ pub enum Task {
 pub struct Common {
     /// The hub to use; without it, your own hub on this machine (127.0.0.1, port 7340 or a
     /// following one), or, if there is none, a hub that this program starts.
-    #[arg(long, value_name = "URL", value_parser = parse_hub)]
+    #[arg(long, value_name = "URL", value_parser = parse_hub, conflicts_with = "tls")]
     hub: Option<HubUrl>,
     /// Where a hub that this program starts listens: ADDRESS, ADDRESS:PORT or :PORT; without it, on
     /// all addresses. 0.0.0.0 means all IPv4 addresses only, :: all IPv6 addresses only. With a
@@ -254,6 +255,9 @@ pub struct Common {
     /// these proxies only.
     #[arg(long, value_name = "ADDR", value_parser = parse_subnet, conflicts_with = "hub")]
     trusted_proxy: Vec<Subnet>,
+    /// https at the hub that this program starts, if it does.
+    #[command(flatten)]
+    certificate: CertificateArgs,
     /// Your name, as other participants see it.
     #[arg(long, default_value = "", value_parser = parse_name, hide_default_value = true)]
     name: String,
@@ -343,6 +347,7 @@ impl Common {
                 public_url: self.public_url.clone(),
                 opens_for: self.hub_for.into(),
                 trusted_proxies: self.trusted_proxy.clone(),
+                certificate: self.certificate.choice(),
             },
             name: self.name.clone(),
             camera: self.camera.clone(),

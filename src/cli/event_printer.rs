@@ -86,6 +86,15 @@ impl EventPrinter {
         self.print_line(&with_timestamp(value, self.start));
     }
 
+    /// Prints the fingerprint of a hub's certificate.
+    pub(super) fn print_certificate(&self, sha256: &str) {
+        if self.json {
+            self.print_object(json!({"event": "certificate", "sha256": sha256}));
+        } else {
+            self.print_line(&format!("certificate SHA-256 {sha256}"));
+        }
+    }
+
     /// Prints a line.
     pub(super) fn print_line(&self, line: &str) {
         Output::stdout().write_line(&printable(line));

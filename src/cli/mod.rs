@@ -4,6 +4,7 @@
 
 #[cfg(feature = "media")]
 mod args;
+mod certificate;
 #[cfg(feature = "media")]
 mod commands;
 #[cfg(feature = "media")]

@@ -5,6 +5,7 @@ use std::{future::pending, time::Duration};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{
+    certificate::CertificateArgs,
     event_printer::EventPrinter,
     exit_reason::ExitReason,
     values::{Listen, parse_hub, parse_listen, parse_subnet, parse_time},
@@ -31,6 +32,9 @@ pub struct ServeOptions {
     /// client addresses in X-Forwarded-For and Forwarded are trusted from these proxies only.
     #[arg(long, value_name = "ADDR", value_parser = parse_subnet)]
     pub(super) trusted_proxy: Vec<Subnet>,
+    /// https on the same port.
+    #[command(flatten)]
+    pub(super) certificate: CertificateArgs,
     /// Print one JSON object per line instead of sentences.
     #[arg(long)]
     pub(super) json: bool,
@@ -44,10 +48,11 @@ pub struct ServeOptions {
 /// # Errors
 /// Fails if signals cannot be received, or a part of the hub panics.
 pub(super) async fn run(options: &ServeOptions) -> anyhow::Result<ExitReason> {
-    let ServeOptions { listen, public_url, trusted_proxy, json, time } = options;
+    let ServeOptions { listen, public_url, trusted_proxy, certificate, json, time } = options;
     let options = HubOptions {
         public: public_url.clone(),
         trusted_proxies: trusted_proxy.clone(),
+        certificate: certificate.choice(),
         next_free_port: !listen.port_given,
         identity: HubIdentity::of_this_user(),
         ..HubOptions::at(listen.at)
@@ -70,6 +75,9 @@ async fn run_hub(
             return Ok(ExitReason::HubUnreachable);
         }
     };
+    if let Some(fingerprint) = hub.certificate_fingerprint() {
+        printer.print_certificate(fingerprint);
+    }
     let mut link_bases = hub.link_bases();
     let mut end = std::pin::pin!(until_end(time, signals));
     loop {

@@ -494,7 +494,8 @@ async fn probe_port(port: u16, options: &HubTaskOptions) -> PortProbe {
 async fn embed_hub(listen: ListenAt, options: &HubTaskOptions) -> Result<LocatedHub, HubError> {
     let (host, paths) = (Some(options.instance.clone()), options.paths.clone());
     let identity = options.secrets.identity().clone();
-    let OwnHubOptions { public_url: public, opens_for, trusted_proxies } = options.own_hub.clone();
+    let OwnHubOptions { public_url: public, opens_for, trusted_proxies, certificate } =
+        options.own_hub.clone();
     let options = HubOptions {
         public,
         host,
@@ -502,6 +503,7 @@ async fn embed_hub(listen: ListenAt, options: &HubTaskOptions) -> Result<Located
         identity,
         opens_for,
         trusted_proxies,
+        certificate,
         ..HubOptions::at(listen)
     };
     let hub = Hub::start(options).await?;

@@ -7,7 +7,7 @@ use crate::{
     capture::SourceSpec,
     model::{Bitrate, HubUrl, VoiceProcessing},
     playback::SpeakerSpec,
-    signalling::{ListenAt, OpensFor, Subnet},
+    signalling::{HubCertificate, ListenAt, OpensFor, Subnet},
 };
 
 /// The options with which an engine is started.
@@ -54,13 +54,20 @@ pub struct OwnHubOptions {
     pub opens_for: OpensFor,
     /// The proxies in front of it. The client address that they report is trusted.
     pub trusted_proxies: Vec<Subnet>,
+    /// Its certificate for TLS.
+    pub certificate: Option<HubCertificate>,
 }
 
 impl Default for OwnHubOptions {
-    /// Returns a hub without a public URL and without proxies, where only programs of this user
-    /// open sessions.
+    /// Returns a hub without a public URL, proxies and TLS, where only programs of this user open
+    /// sessions.
     fn default() -> Self {
-        Self { public_url: None, opens_for: OpensFor::Mine, trusted_proxies: vec![] }
+        Self {
+            public_url: None,
+            opens_for: OpensFor::Mine,
+            trusted_proxies: vec![],
+            certificate: None,
+        }
     }
 }
 

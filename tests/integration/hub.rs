@@ -8,6 +8,7 @@ mod clients;
 mod floods;
 mod guest_page;
 mod identity;
+mod own_tls;
 mod requests;
 #[cfg(target_os = "linux")]
 mod tls;

@@ -326,7 +326,7 @@ async function states(browser) {
       before: `for (const [key, value] of Object.entries(${token})) sessionStorage.setItem(key, value);`,
     });
     await copy.press('#enter');
-    await early.until(headline('You are in this session in another tab'));
+    await early.until(headline('You are here in another tab'));
     await sleep(2000);
     assert.equal(await copy.value(`document.querySelectorAll('.tile:not(.own)').length`), 1, 'they do not fight');
     return 'each with its sentence';

@@ -176,6 +176,12 @@ impl Program {
         &self.seen
     }
 
+    /// The folder for the program's secrets and its state.
+    pub(crate) fn state_folder(&self) -> std::path::PathBuf {
+        let home = self.home.as_ref().expect("the program runs in a home folder");
+        home.file("state").join("quintet")
+    }
+
     /// The program's process id.
     pub(crate) fn process_id(&self) -> u32 {
         self.child.id()
@@ -345,10 +351,10 @@ pub(crate) struct Turn {
 const SHARES: usize = 4;
 
 /// On a busy machine a thread that computes gets less of a core than this.
-const BUSY_SHARE: f64 = 0.3;
+const BUSY_SHARE: f64 = 0.5;
 
 /// How long a thread computes to find out what it gets of a core.
-const PROBE: Duration = Duration::from_millis(20);
+const PROBE: Duration = Duration::from_millis(50);
 
 /// Waits for the right to be the only test that has a [`Turn`]: for tests that measure, or need most
 /// of two cores.

@@ -12,8 +12,8 @@ mod rooms;
 
 pub use client::{Client, ClientEvent, ClientOptions, TokenStore, TokensInMemory, is_hub};
 pub use hub::{
-    DEFAULT_PORT, Hub, HubError, HubIdentity, HubOptions, ListenAt, OpensFor, ProbeResult,
-    Signature, Subnet, SubnetError, probe_hub, probe_hub_of,
+    DEFAULT_PORT, Hub, HubCertificate, HubError, HubIdentity, HubOptions, ListenAt, OpensFor,
+    ProbeResult, Signature, Subnet, SubnetError, TlsError, probe_hub, probe_hub_of,
 };
 pub use rooms::{
     ConnectionId, DisconnectReason, OwnerKeys, Rooms, RoomsInput, RoomsOutput, RoomsTimer,

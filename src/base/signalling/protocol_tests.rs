@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::rooms::SessionAbout;
+use super::hub::AboutReply;
 use crate::model::{
     ChatMessage, ClientMessage, ErrorCode, HubMessage, MAX_CANDIDATE_BYTES, MAX_CHAT_BYTES,
     MAX_HUB_MESSAGE_BYTES, MAX_MESSAGE_BYTES, MAX_NAME_CHARS, MAX_SDP_BYTES, MAX_TEXT_BYTES,
@@ -62,7 +62,7 @@ fn every_example_is_a_message_of_the_real_types() {
                 assert_ne!(serde_json::from_str::<Payload>(text).unwrap(), Payload::Unknown);
             }
             "chat" => assert_round_trip::<ChatMessage>(text),
-            "about" => assert_round_trip::<SessionAbout>(text),
+            "about" => assert_round_trip::<AboutReply>(text),
             other => panic!("{other:?} is not a sender"),
         }
     }

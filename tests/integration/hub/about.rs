@@ -23,11 +23,14 @@ async fn about(hub: &Hub, id: &str) -> (u16, String) {
 async fn a_page_learns_the_kind_before_it_joins_and_nobody_notices() {
     with_timeout(async {
         let hub = start_hub().await;
-        let closed = r#"{"open":false,"kind":null,"limit":0,"present":0,"full":false}"#;
+        let closed =
+            r#"{"open":false,"kind":null,"limit":0,"present":0,"full":false,"https":false}"#;
         assert_eq!(about(&hub, "town-hall").await, (200, closed.to_owned()));
         let (mut opener, _guest) = opener_and_guest(&hub, "town-hall").await;
         let kind = r#"{"media":["audio","video"],"direction":"many-to-many"}"#;
-        let open = format!(r#"{{"open":true,"kind":{kind},"limit":12,"present":2,"full":false}}"#);
+        let open = format!(
+            r#"{{"open":true,"kind":{kind},"limit":12,"present":2,"full":false,"https":false}}"#
+        );
         assert_eq!(about(&hub, "town-hall").await, (200, open));
         assert_eq!(about(&hub, "other").await, (200, closed.to_owned()));
         // The next message to the opener is the answer to this one.

@@ -27,13 +27,13 @@ use crate::rig::{
 };
 
 /// A certificate authority that no system knows.
-struct Authority {
+pub(super) struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    pem: String,
+    pub(super) pem: String,
 }
 
 impl Authority {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
@@ -49,6 +49,13 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         server_config(&certificate, &key)
+    }
+
+    /// A certificate for `localhost` with that change, and its key, in the PEM format.
+    pub(super) fn issue(&self, change: impl FnOnce(&mut CertificateParams)) -> [String; 2] {
+        let key = KeyPair::generate().unwrap();
+        let certificate = for_localhost(change).signed_by(&key, &self.issuer).unwrap();
+        [certificate.pem(), key.serialize_pem()]
     }
 }
 
@@ -123,7 +130,7 @@ async fn redirecting_server(status: &'static str, to: String) -> Port {
 }
 
 /// Opens a session at a hub with the real program; returns its link, or the error message.
-async fn open_session(hub: String, trusted: &str) -> Result<String, String> {
+pub(super) async fn open_session(hub: String, trusted: &str) -> Result<String, String> {
     let home = TempFolder::new();
     let (file, folder) = (home.file("authorities.pem"), home.file("none"));
     fs::write(&file, trusted).unwrap();

@@ -24,6 +24,15 @@ pub(super) struct HostNames {
     pub(super) machine: Option<String>,
 }
 
+impl HostNames {
+    /// The host name of this machine, and its multicast DNS name (RFC 6762).
+    pub(super) fn of_machine(&self) -> Vec<String> {
+        let Some(machine) = &self.machine else { return vec![] };
+        let label = machine.split('.').next().unwrap_or_default();
+        vec![machine.clone(), format!("{label}.local")]
+    }
+}
+
 /// Why a request is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum RequestRefusal {

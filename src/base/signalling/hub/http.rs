@@ -10,6 +10,7 @@ use hyper::{
     header::{self, HeaderName, HeaderValue},
     upgrade::OnUpgrade,
 };
+use serde::Serialize;
 use tokio::time::timeout;
 
 use super::{
@@ -18,7 +19,10 @@ use super::{
     rooms_link::{RoomsClosed, RoomsLink},
     routes::{self, Route},
 };
-use crate::model::{MAX_MESSAGE_BYTES, PROTOCOL, SessionId};
+use crate::{
+    model::{MAX_MESSAGE_BYTES, PROTOCOL, SessionId},
+    signalling::rooms::SessionAbout,
+};
 
 /// A response of the hub.
 pub(super) type HttpResponse = Response<Full<Bytes>>;
@@ -214,6 +218,24 @@ where
     }
 }
 
+/// Redirects a request to the same address with `https`. The method stays (RFC 9110, section 15.4.9).
+///
+/// # Errors
+/// If it was sent to another host.
+pub(super) fn redirect_to_tls<B>(
+    request: &Request<B>,
+    names: &HostNames,
+) -> Result<HttpResponse, Refusal> {
+    host_and_origin::check_host(request.uri(), request.headers(), names)?;
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    let location = HeaderValue::try_from(format!("https://{}{path}", host.unwrap_or_default()));
+    let mut response = plain_text(StatusCode::PERMANENT_REDIRECT, "this hub requires https");
+    let location = location.map_err(|_| RequestRefusal::BadHost)?;
+    response.headers_mut().insert(header::LOCATION, location);
+    Ok(response)
+}
+
 /// Whether the head of a request says that a body follows, which may be empty.
 pub(super) fn has_body_fields(headers: &HeaderMap) -> bool {
     [header::CONTENT_LENGTH, header::TRANSFER_ENCODING]
@@ -232,9 +254,20 @@ fn root() -> HttpResponse {
     response("application/json", text.into())
 }
 
+/// What anybody may learn of a session, and of its hub.
+#[derive(PartialEq, Eq, Debug, Serialize)]
+#[cfg_attr(test, derive(serde::Deserialize))]
+pub(in crate::signalling) struct AboutReply {
+    #[serde(flatten)]
+    about: SessionAbout,
+    /// Whether the hub is reached by `https` at the same address, where browsers allow cameras.
+    https: bool,
+}
+
 /// What anybody may learn of a session. The answer for one that is not open has the same form.
 async fn about(session: SessionId, link: &RoomsLink<'_>) -> Result<HttpResponse, Refusal> {
     let about = link.about(session).await?.map_err(|_| Refusal::TooManyQuestions)?;
+    let about = AboutReply { about, https: link.cx.tls.is_some() };
     let text = serde_json::to_string(&about).expect("it is serializable");
     Ok(response("application/json", text.into()))
 }

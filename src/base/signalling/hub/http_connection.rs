@@ -36,6 +36,7 @@ use super::{
     proxy,
     request_head::{HeadFindings, HeadInspector},
     rooms_link::RoomsLink,
+    tls::{Accepted, PlainHttp},
 };
 use crate::signalling::rooms::ConnectionId;
 
@@ -72,6 +73,8 @@ pub(super) struct IncomingConnection {
     pub(super) is_proxy: bool,
     /// Whether it is within the limits.
     pub(super) admit: Admit,
+    /// Whether its requests are redirected to `https`.
+    pub(super) must_use_tls: bool,
 }
 
 /// A connection while it speaks HTTP.
@@ -90,7 +93,8 @@ struct HttpConnection {
     upgrades: mpsc::Sender<(OnUpgrade, ConnectionInfo)>,
 }
 
-/// Answers the requests of a connection, and runs the WebSocket if one of them is an upgrade.
+/// Answers the requests of a connection, with or without TLS, and runs the WebSocket if one of them is
+/// an upgrade.
 pub(super) async fn serve(stream: TcpStream, incoming: IncomingConnection, cx: Arc<HubCx>) {
     // Signals are small and wait for each other: they are sent without delay.
     if let Err(error) = stream.set_nodelay(true) {
@@ -100,6 +104,27 @@ pub(super) async fn serve(stream: TcpStream, incoming: IncomingConnection, cx: A
     if let Some(reached) = reached {
         cx.paths.record_local(reached.ip());
     }
+    let Some(tls) = &cx.tls else { return serve_http(stream, (incoming, reached), cx).await };
+    match tls.accept(stream).await {
+        Ok(Accepted::Tls(stream)) => serve_http(*stream, (incoming, reached), cx).await,
+        Ok(Accepted::Plain(stream)) => {
+            let is_near = incoming.source.is_loopback();
+            let must_use_tls = tls.plain() == PlainHttp::Redirected && !is_near;
+            let incoming = IncomingConnection { must_use_tls, ..incoming };
+            serve_http(stream, (incoming, reached), cx).await;
+        }
+        Err(error) => debug!(connection = incoming.id.0, %error, "no TLS"),
+    }
+}
+
+/// Does the same on a stream that carries HTTP.
+async fn serve_http<S>(
+    stream: S,
+    (incoming, reached): (IncomingConnection, Option<SocketAddr>),
+    cx: Arc<HubCx>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let (stream, heads) = HeadInspector::new(stream);
     let (upgrades, mut upgraded) = mpsc::channel(1);
     let since = Instant::now();
@@ -188,6 +213,9 @@ impl HttpConnection {
         if self.heads.is_bad(number) {
             return Err(Refusal::BareLineFeed);
         }
+        if self.incoming.must_use_tls {
+            return http::redirect_to_tls(&request, &self.cx.names);
+        }
         let incoming = self.incoming.resolve_proxy(request.headers(), &self.cx).await;
         if incoming.admit == Admit::Refused {
             return Err(Refusal::TooManyConnections);
@@ -259,6 +287,7 @@ pub(super) async fn respond_to_bytes(requests: &[u8]) -> Vec<u8> {
             source,
             is_proxy: false,
             admit: Admit::Allowed,
+            must_use_tls: false,
         },
         reached: None,
         heads,

@@ -24,6 +24,7 @@ use super::{
     listen_sockets::Listeners,
     proxy::{self, Subnet},
     rooms_actor::{Clock, ConnectionEvent},
+    tls::HubTls,
 };
 use crate::{network::KnownPaths, signalling::rooms::ConnectionId};
 
@@ -49,6 +50,8 @@ pub(super) struct HubCx {
     pub(super) queued_bytes: Arc<AtomicUsize>,
     /// The trusted proxies, which report the addresses of their clients.
     pub(super) proxies: Vec<Subnet>,
+    /// TLS on the same port.
+    pub(super) tls: Option<HubTls>,
     /// To the rooms' task.
     pub(super) events: mpsc::Sender<(ConnectionId, ConnectionEvent)>,
     /// To the accept loop, which owns the connection limiter.
@@ -68,6 +71,7 @@ impl HubCx {
             clock: Clock::started_now(),
             queued_bytes: Arc::default(),
             proxies: vec![],
+            tls: None,
             events: mpsc::channel(1).0,
             updates: mpsc::channel(1).0,
         }
@@ -117,8 +121,13 @@ pub(super) async fn accept(
         let source_ip = source_prefix(address.ip());
         let counted = (!is_proxy).then_some(source_ip);
         let Some(admit) = limiter.admit(counted) else { continue };
-        let incoming =
-            IncomingConnection { id: ConnectionId(number), source: source_ip, is_proxy, admit };
+        let incoming = IncomingConnection {
+            id: ConnectionId(number),
+            source: source_ip,
+            is_proxy,
+            admit,
+            must_use_tls: false,
+        };
         let task = connections.spawn(serve(stream, incoming, cx.clone()));
         limiter.add(task.id(), counted, admit);
     }

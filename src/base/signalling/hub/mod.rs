@@ -24,19 +24,20 @@ mod rooms_actor;
 mod rooms_link;
 mod routes;
 mod shared_message;
+mod tls;
 
 use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Notify, mpsc, watch},
-    task::JoinHandle,
+    task::{JoinHandle, spawn_blocking},
     time::timeout,
 };
 use tracing::{debug, info};
 
 use crate::{
     model::{HUB_PORT, HubUrl, Instance},
-    network::KnownPaths,
+    network::{self, KnownPaths},
     signalling::rooms::Rooms,
     supervision::catch_async,
 };
@@ -44,13 +45,17 @@ use crate::{
 use host_and_origin::HostNames;
 use limits::ConnectionLimits;
 use link_base::LinkBase;
+use tls::HubTls;
 
+#[cfg(test)]
+pub(in crate::signalling) use http::AboutReply;
 pub(in crate::signalling) use identity::{CHALLENGE, Challenge};
 pub use identity::{HubIdentity, Signature};
 pub use listen_sockets::ListenAt;
 pub(in crate::signalling) use probe::request_version;
 pub use probe::{ProbeResult, probe_hub, probe_hub_of};
 pub use proxy::{Subnet, SubnetError};
+pub use tls::{HubCertificate, TlsError};
 
 /// The message in a client's text, as the rooms get it.
 #[cfg(any(fuzzing, test))]
@@ -97,6 +102,8 @@ pub struct HubOptions {
     pub trusted_proxies: Vec<Subnet>,
     /// Who may open sessions. Everybody may join open ones.
     pub opens_for: OpensFor,
+    /// The certificate for TLS on the same port; `None` for plain HTTP alone.
+    pub certificate: Option<HubCertificate>,
 }
 
 /// Who may open sessions at a hub.
@@ -122,6 +129,7 @@ impl HubOptions {
             identity: HubIdentity::fresh(),
             trusted_proxies: vec![],
             opens_for: OpensFor::default(),
+            certificate: None,
         }
     }
 }
@@ -144,6 +152,9 @@ pub struct Hub {
     listener_task: JoinHandle<()>,
     /// Keeps [`LinkBase`] up to date.
     address_task: JoinHandle<()>,
+    fingerprint: Option<String>,
+    /// Loads a changed certificate.
+    certificate_task: Option<JoinHandle<()>>,
 }
 
 impl Hub {
@@ -159,6 +170,10 @@ impl Hub {
         let listeners = listen_sockets::listen(options.listen, options.next_free_port)?;
         let address = *listeners.addresses.first().expect("a hub listens somewhere");
         let names = host_names(options.public.clone(), address);
+        let tls = match options.certificate {
+            Some(certificate) => Some(open_tls(certificate, &names, &options.paths).await?),
+            None => None,
+        };
         let link_base = Arc::new(match options.public {
             Some(public) => LinkBase::fixed(public),
             None => LinkBase::of_listener(&listeners.addresses),
@@ -175,6 +190,8 @@ impl Hub {
         let (paths, identity) = (options.paths, options.identity);
         let (updates, queued_updates) = mpsc::channel(listener::UPDATE_QUEUE);
         let proxies = options.trusted_proxies;
+        let fingerprint = tls.as_ref().map(HubTls::fingerprint);
+        let certificate_task = tls.clone().map(|tls| tokio::spawn(tls.keep_reloading()));
         let cx = listener::HubCx {
             link_base: base,
             names,
@@ -184,6 +201,7 @@ impl Hub {
             clock,
             queued_bytes,
             proxies,
+            tls,
             events,
             updates,
         };
@@ -202,6 +220,8 @@ impl Hub {
             rooms_task,
             listener_task,
             address_task,
+            fingerprint,
+            certificate_task,
         })
     }
 
@@ -221,6 +241,12 @@ impl Hub {
     /// The address it listens on; if it listens on all addresses of both families, that of IPv4.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The SHA-256 digest of the certificate that the hub began with, in hexadecimal digits with colons;
+    /// `None` without TLS.
+    pub fn certificate_fingerprint(&self) -> Option<&str> {
+        self.fingerprint.as_deref()
     }
 
     /// The current base URL of session links.
@@ -279,6 +305,7 @@ impl Drop for Hub {
         self.rooms_task.abort();
         self.listener_task.abort();
         self.address_task.abort();
+        self.certificate_task.iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -313,6 +340,20 @@ pub enum HubError {
         /// The system's error.
         source: io::Error,
     },
+    /// There is no certificate for TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// Opens the certificate of a hub, on a blocking thread.
+async fn open_tls(
+    certificate: HubCertificate,
+    names: &HostNames,
+    paths: &KnownPaths,
+) -> Result<HubTls, TlsError> {
+    let (names, addresses) = (names.of_machine(), network::candidates(paths));
+    let opened = spawn_blocking(move || HubTls::open(certificate, &names, &addresses)).await;
+    opened.map_err(|error| TlsError::SelfSigned(error.to_string()))?
 }
 
 /// The host names of a hub that listens there.
