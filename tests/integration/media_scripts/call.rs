@@ -82,6 +82,8 @@ struct Seen {
     causes: ConcealmentCauses,
     /// By how many milliseconds the sound of each shown frame was heard before it.
     leads: Vec<f64>,
+    /// How long after it was captured sound was heard last.
+    sound_delay_ms: Option<f64>,
     /// The moments at which a block with sound was played.
     heard: Vec<Instant>,
 }
@@ -110,6 +112,8 @@ pub(crate) struct Measured {
     /// By how many milliseconds sound was heard before its picture was shown: the 5th and the 95th
     /// percentile. Only with a speaker.
     pub(crate) sound_lead_ms: Option<(f64, f64)>,
+    /// How long after it was captured sound was heard last.
+    pub(crate) sound_delay_ms: Option<f64>,
     /// When sound was heard first, and until when, in milliseconds since the start.
     pub(crate) heard_ms: Option<(u128, u128)>,
 }
@@ -234,6 +238,7 @@ impl Call {
                 .get(leads.len() / 20)
                 .copied()
                 .zip(leads.get(leads.len() * 95 / 100).copied()),
+            sound_delay_ms: seen.sound_delay_ms,
             heard_ms: self.heard_since(&seen.heard[before.heard.len()..]),
         }
     }
@@ -360,6 +365,7 @@ impl Receiver {
                 let captured = f64::from(first) / 48.0 + sender::FIRST_AUDIO_MS;
                 let heard_ms = at.since(self.begun_at).as_secs_f64() * 1000.0;
                 self.sound_delay_ms = Some(heard_ms - captured);
+                seen.sound_delay_ms = self.sound_delay_ms;
             }
         }
         if let (Some((_, player, _)), Some((_, _, _, heard)), Some(_)) =
