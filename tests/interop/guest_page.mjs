@@ -29,10 +29,10 @@ const SOUND = `document.querySelector('.tile:not(.own)[data-talking]')`;
 const READY = `document.querySelector('#enter').checkVisibility()`;
 
 /** A program that has opened a session of this kind. */
-async function open(kind, listen = '127.0.0.1:0') {
+async function open(kind, listen = '127.0.0.1:0', more = []) {
   const opener = new Quintet(program, [
     'open', '--kind', kind, '--id', 'town-hall', '--listen', listen, '--name', 'Olga',
-    '--camera', 'pattern:640x360@30', '--microphone', 'tone:440', '--speaker', 'none',
+    '--camera', 'pattern:640x360@30', '--microphone', 'tone:440', '--speaker', 'none', ...more,
   ]);
   const { hub } = await opener.event('listening');
   await opener.event('opened');
@@ -273,15 +273,21 @@ async function complaints(browser) {
   }
 }
 
+/** An address of this machine that is not loopback. */
+function otherAddress() {
+  const all = Object.values(os.networkInterfaces()).flat();
+  return all.find(({ family, internal }) => family === 'IPv4' && !internal)?.address;
+}
+
 /** On plain http from another address there are no devices, and one watches all the same. */
 async function insecure(browser) {
-  const address = Object.values(os.networkInterfaces()).flat().find(({ family, internal }) => family === 'IPv4' && !internal)?.address;
+  const address = otherAddress();
   if (!address) return 'skipped, since this machine has one address only';
   const { opener, link } = await open('av-conference', '0.0.0.0:0');
   try {
     const page = await visit(browser, link.replace(/\/\/[^:/]+/, `//${address}`));
     assert.equal(await page.value('isSecureContext'), false);
-    assert.match(await page.value(`document.querySelector('#notice').textContent`), /not secure/);
+    assert.match(await page.value(`document.querySelector('#notice').textContent`), /Without https/);
     assert.equal(await page.value(`document.querySelector('#preview').hidden`), true);
     await page.press('#enter');
     await page.until(PICTURE);
@@ -289,6 +295,32 @@ async function insecure(browser) {
     return 'watches';
   } finally {
     opener.stop();
+  }
+}
+
+/** From another address the page has devices by https, at a hub that signs its certificate itself. */
+async function secure(browser) {
+  const address = otherAddress();
+  if (!address) return 'skipped, since this machine has one address only';
+  const { opener, link } = await open('av-conference', '0.0.0.0:0', ['--tls-self-signed']);
+  // Somebody who goes on after the warning.
+  const trusting = new Browser(['--ignore-certificate-errors']);
+  try {
+    const there = link.replace(/.*:(\d+)/, `${address}:$1`);
+    const plain = await visit(browser, `http://${there}`);
+    assert.match(await plain.value(`document.querySelector('#notice').textContent`), new RegExp(`speak at https://${there}`));
+    const page = await visit(trusting, `https://${there}`);
+    assert.equal(await page.value('isSecureContext'), true);
+    await page.press('#use');
+    await page.until(`!document.querySelector('#pre-camera').hasAttribute('data-off')`);
+    await page.press('#enter');
+    await page.until(PICTURE);
+    await opener.event('first-frame');
+    assert.deepEqual(page.faults, []);
+    return 'sees and is seen';
+  } finally {
+    opener.stop();
+    await trusting.close();
   }
 }
 
@@ -344,6 +376,7 @@ const cases = new Map([
   ['browser without H.264', noH264],
   ['devices that are not there', complaints],
   ['plain http from another address', insecure],
+  ['https from another address', secure],
   ['waiting, full, ended', states],
 ]);
 
