@@ -72,7 +72,7 @@ impl SampleQueue {
     }
 
     /// Shortens the audio within its first [`STRETCH_WINDOW`](super::STRETCH_WINDOW) samples, both
-    /// channels at the same place; see [`shorten`](super::shorten).
+    /// channels at the same place; see `shorten`.
     pub fn shorten(&mut self, least: f32) -> usize {
         let shift = super::shorten(&mut self.mid, least);
         if let Some(side) = self.side.as_mut().filter(|_| shift > 0) {
@@ -82,7 +82,7 @@ impl SampleQueue {
         shift
     }
 
-    /// Lengthens the audio in the same way; see [`lengthen`](super::lengthen).
+    /// Lengthens the audio in the same way; see `lengthen`.
     pub fn lengthen(&mut self, least: f32) -> usize {
         let shift = super::lengthen(&mut self.mid, least);
         if let Some(side) = self.side.as_mut().filter(|_| shift > 0) {

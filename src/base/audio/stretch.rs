@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-/// The samples that [`shorten`] and [`lengthen`] need: 20 ms at 48 kHz.
+/// The samples that `shorten` and `lengthen` need: 20 ms at 48 kHz.
 pub const STRETCH_WINDOW: usize = SHIFTS.end + OVERLAP;
 
 /// The length of the cross-fade in samples: 5 ms.
