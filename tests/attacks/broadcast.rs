@@ -15,10 +15,10 @@ const OPEN_ARGS: [&str; 7] =
     ["open", "--kind", "audio+video+data/one-way", "--id", "show", "--camera", "busy"];
 
 /// The length of a measurement, in `stats` events, which come every second.
-const WINDOW_SECONDS: usize = 3;
+const WINDOW_SECONDS: usize = 2;
 
 /// The number of measurements before the test fails.
-const MAX_WINDOWS: usize = 5;
+const MAX_WINDOWS: usize = 7;
 
 /// An opener that sends video, audio and data one way, and an honest viewer.
 pub(crate) struct Broadcast {

@@ -30,10 +30,10 @@ const KINDS: [(&str, usize); 2] = [("audio+video/many-to-many", 2), ("audio+vide
 const MIN_KEPT_SHARE: f64 = 0.93;
 
 /// The length of a measurement, in `stats` events, which come every second.
-const WINDOW_SECONDS: usize = 5;
+const WINDOW_SECONDS: usize = 4;
 
 /// The number of measurements before the test fails.
-const MAX_WINDOWS: usize = 8;
+const MAX_WINDOWS: usize = 10;
 
 /// Packets that the victim of a redirection may get from one program in [`ATTACK_TIME`].
 const MAX_VICTIM_PACKETS: usize = 600;
