@@ -190,6 +190,7 @@ impl Negotiation {
             PeerEvent::Failed { .. }
             | PeerEvent::Negotiated(_)
             | PeerEvent::State(_)
+            | PeerEvent::AddressLost
             | PeerEvent::ChannelOpen(_)
             | PeerEvent::ChannelMessage(_) => {}
         }

@@ -226,6 +226,7 @@ impl Participant {
             | PeerEvent::Applied { .. }
             | PeerEvent::Failed { .. }
             | PeerEvent::Candidate(_)
+            | PeerEvent::AddressLost
             | PeerEvent::State(_) => {}
         }
         let outcome = peer.handle_event(event, &self.id, cx);

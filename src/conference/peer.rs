@@ -42,6 +42,8 @@ pub(super) struct Peer {
     media_state: MediaState,
     negotiation: Negotiation,
     ice_restarted: bool,
+    /// Since when this machine lacks the address that media were sent from, until ICE is restarted.
+    address_lost_at: Option<MediaTime>,
     reachability: Reachability,
 }
 
@@ -106,6 +108,7 @@ impl Peer {
             media_state,
             negotiation,
             ice_restarted: false,
+            address_lost_at: None,
             reachability: Reachability::default(),
         }
     }
@@ -287,6 +290,7 @@ impl Peer {
             PeerEvent::State(state) => return self.on_state(*state, cx),
             PeerEvent::LocalDescription { sdp, .. } => self.reachability.note_ours(sdp),
             PeerEvent::Candidate(candidate) => self.reachability.note_ours(&candidate.line),
+            PeerEvent::AddressLost => self.address_lost_at = Some(cx.now),
             PeerEvent::Applied { .. }
             | PeerEvent::Failed { .. }
             | PeerEvent::Negotiated(_)
@@ -312,6 +316,11 @@ impl Peer {
             MediaState::Disconnected { since } if cx.now >= since + SILENCE_TIMEOUT => {
                 return Err(ConnectionFailure::Silent);
             }
+            MediaState::Connected { .. } | MediaState::Disconnected { .. }
+                if self.address_lost_at.take().is_some() =>
+            {
+                self.negotiation.request(NegotiationNeeded::IceRestart);
+            }
             MediaState::Disconnected { .. } => {
                 self.ice_restarted = true;
                 self.negotiation.request(NegotiationNeeded::IceRestart);
@@ -323,6 +332,12 @@ impl Peer {
 
     /// The next deadline, as long as the remote peer can be reached through the hub.
     pub(super) fn next_deadline(&self) -> Option<Deadline<'_>> {
+        let lost = self.address_lost_at.filter(|_| !self.is_new());
+        let restart = lost.map(|at| TimerName::IceRestart.at(at));
+        restart.into_iter().chain(self.media_deadline()).min()
+    }
+
+    fn media_deadline(&self) -> Option<Deadline<'_>> {
         let next = match self.media_state {
             MediaState::New { since } => TimerName::ConnectTimeout.at(since + CONNECT_TIMEOUT),
             MediaState::Connected { since } => {
@@ -363,7 +378,7 @@ impl Peer {
             }
             (PeerState::Connected, MediaState::Disconnected { .. }) => {
                 self.media_state = MediaState::Connected { since: cx.now };
-                self.ice_restarted = false;
+                (self.ice_restarted, self.address_lost_at) = (false, None);
             }
             (PeerState::Disconnected, MediaState::Connected { since }) => {
                 let since_silence = cx.time_before(DISCONNECTED_AFTER).max(since);

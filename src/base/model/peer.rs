@@ -108,6 +108,8 @@ pub enum PeerEvent {
     Candidate(Candidate),
     /// The connection state changed.
     State(PeerState),
+    /// This machine no longer has the address that media are sent from. Sent once for each socket.
+    AddressLost,
     /// A data channel is open.
     ChannelOpen(DataChannelKind),
     /// A message of the remote peer arrived on the channel of the chat.

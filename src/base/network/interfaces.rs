@@ -1,6 +1,9 @@
 //! The system's interfaces, their addresses, and the source addresses of its routes.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::{
+    io::ErrorKind,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+};
 
 use if_addrs::{IfOperStatus, Interface};
 
@@ -65,6 +68,13 @@ pub(super) fn source_towards(remote: IpAddr) -> Option<IpAddr> {
 /// cannot be bound.
 pub(super) fn can_bind(ip: IpAddr) -> bool {
     UdpSocket::bind((ip, 0)).is_ok()
+}
+
+/// Whether the system says that the address is none of this machine's. The zone of an IPv6 address
+/// counts.
+pub(super) fn is_unavailable(mut local: SocketAddr) -> bool {
+    local.set_port(0);
+    UdpSocket::bind(local).is_err_and(|error| error.kind() == ErrorKind::AddrNotAvailable)
 }
 
 fn local_address(interface: &Interface, flags: &[(Ipv6Addr, Ipv6Flags)]) -> Option<LocalAddress> {

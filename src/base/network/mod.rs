@@ -13,7 +13,10 @@ mod address_selection;
 mod interfaces;
 mod paths;
 
-use std::net::IpAddr;
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 pub use address_selection::{AddressFamilies, MAX_CANDIDATES};
 pub use paths::KnownPaths;
@@ -37,6 +40,26 @@ pub fn is_local_address(ip: IpAddr) -> bool {
     is_specific && (ip.is_loopback() || interfaces::can_bind(ip))
 }
 
+/// How often [`until_gone`] looks.
+const GONE_CHECK_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Whether an address that a socket is bound to is no longer one of this machine's. The socket stays
+/// open then, and no packet leaves or reaches it. A cable that is out does not count where the
+/// address stays, and neither does a failure to find out.
+pub fn is_gone(local: SocketAddr) -> bool {
+    !local.ip().to_canonical().is_loopback() && interfaces::is_unavailable(local)
+}
+
+/// Returns within 0.2 s after the address [is gone](is_gone). Never returns for a loopback address.
+pub async fn until_gone(local: SocketAddr) {
+    if local.ip().to_canonical().is_loopback() {
+        return std::future::pending().await;
+    }
+    while !is_gone(local) {
+        tokio::time::sleep(GONE_CHECK_INTERVAL).await;
+    }
+}
+
 /// The address that a session link names for a hub that listens on all addresses of these families;
 /// `None` if only this machine could use it.
 pub fn link_address(families: AddressFamilies) -> Option<IpAddr> {
@@ -45,4 +68,28 @@ pub fn link_address(families: AddressFamilies) -> Option<IpAddr> {
         &interfaces::default_sources(),
         families,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_address_of_no_machine_is_gone_and_one_of_this_machine_is_not() {
+        assert!(is_gone(at("192.0.2.1:7340")), "for documentation (RFC 5737)");
+        let is_kept = |local: &IpAddr| !is_gone(SocketAddr::new(*local, 7340));
+        assert!(candidates(&KnownPaths::default()).iter().all(is_kept));
+        assert!(!is_gone(at("127.0.0.1:7340")) && !is_gone(at("0.0.0.0:7340")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_for_an_address_to_go_ends_at_once_if_it_has_gone_and_never_on_loopback() {
+        let limit = Duration::from_secs(60);
+        let wait = async |local| tokio::time::timeout(limit, until_gone(at(local))).await.is_ok();
+        assert_eq!([wait("192.0.2.1:7340").await, wait("127.0.0.1:7340").await], [true, false]);
+    }
 }

@@ -215,6 +215,7 @@ pub fn remote(data: &[u8]) {
                     | PeerEvent::Negotiated(_)
                     | PeerEvent::Candidate(_)
                     | PeerEvent::State(_)
+                    | PeerEvent::AddressLost
                     | PeerEvent::ChannelOpen(_)
                     | PeerEvent::ChannelMessage(_) => {}
                 }

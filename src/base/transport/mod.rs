@@ -33,6 +33,7 @@ mod impaired_socket;
 mod impairment;
 mod inbound_data_limit;
 mod library_events;
+mod local_address;
 mod negotiation;
 mod opus_preferences;
 mod pcap;

@@ -20,6 +20,7 @@ use super::{
     ice_gate::IceGateShared,
     inbound_data_limit::InboundDataLimit,
     library_events::{EventForwarder, LibraryEvent},
+    local_address::LocalAddressWatch,
     negotiation::{NegotiatedTransceiver, Negotiation},
     setup::{self, BuildContext, BuiltConnection, LocalTransceiver},
     ssrc_limiter::SsrcLimiter,
@@ -30,6 +31,7 @@ use super::{
 use crate::{
     media::{RoundTripTime, SenderReports, TrackFailure},
     model::{OperationId, PeerCommand, PeerEvent, PeerId, PeerState, PerSource, Source},
+    network,
     supervision::catch_async,
 };
 
@@ -185,6 +187,7 @@ struct ConnectionTask {
     track_failure: TrackFailure,
     media: JoinSet<()>,
     messages: OutboundMessages,
+    local_address: LocalAddressWatch,
     /// The transceivers of our media sections, by which received tracks are identified.
     transceivers: Arc<[(Source, Arc<dyn RtpTransceiver>)]>,
 }
@@ -220,6 +223,7 @@ impl ConnectionTask {
         let known = transceivers.iter();
         let known = known.map(|one| (one.source, Arc::clone(&one.local.transceiver))).collect();
         let round_trip = built.remote_limits.stats.round_trip().clone();
+        let local_address = LocalAddressWatch::new(Arc::clone(&built.remote_limits.stats));
         Self {
             negotiation: Negotiation::new(
                 built.peer_connection,
@@ -235,6 +239,7 @@ impl ConnectionTask {
             track_failure: TrackFailure::default(),
             media,
             messages,
+            local_address,
             transceivers: known,
         }
     }
@@ -251,6 +256,9 @@ impl ConnectionTask {
                     }
                 }
                 Some(event) = self.library_events.recv() => self.handle_library_event(event, owner).await,
+                () = self.local_address.lost(network::is_gone) => {
+                    owner.send_event(PeerEvent::AddressLost).await;
+                }
                 Some(ended) = self.media.join_next() => {
                     if let Err(error) = ended {
                         tracing::error!(peer = %owner.peer, %error, "a media task stopped unexpectedly");

@@ -3,8 +3,8 @@ use super::replacement_limiter::{MAX_REPLACEMENTS, REPLACEMENT_WINDOW};
 use super::*;
 use crate::model::{
     ConnectionFailure, ConnectionFault, DeviceKind, DeviceState, ErrorCode, Failure, FailureCause,
-    FailureCode, HubFailure, HubMessage, LeaveReason, MAX_NAME_CHARS, OperationId, PeerState,
-    PerDevice, PerSource, Role, Source, Topology,
+    FailureCode, HubFailure, HubMessage, LeaveReason, MAX_NAME_CHARS, OperationId, PeerCommand,
+    PeerState, PerDevice, PerSource, Role, Source, Topology,
 };
 use ParticipantState::{Connecting, Gone, Left, Live, Reconnecting, Unreachable};
 
@@ -111,9 +111,8 @@ fn a_participant_with_running_media_is_live_whatever_the_hub_reports() {
 
 #[test]
 fn silent_media_of_a_present_participant_causes_an_ice_restart_and_then_a_replacement() {
-    let mut fixture = live();
+    let mut fixture = negotiated();
     fixture.advance_ms(60_000).peer_state(1, PeerState::Disconnected);
-    fixture.peer_event(1, described(1)).receive(signal("a", answer(1))).peer_event(1, done(2));
     fixture.advance_ms(2000);
     assert_eq!(fixture.states(), [Reconnecting], "five seconds after the last packet");
     // We are polite (`m` is after `a`): the remote peer restarts first.
@@ -128,6 +127,50 @@ fn silent_media_of_a_present_participant_causes_an_ice_restart_and_then_a_replac
     fixture.advance_ms(500);
     assert_eq!(fixture.opened_peers(), [2]);
     assert_eq!(fixture.state_of("a"), Some(Reconnecting));
+}
+
+/// Like [`live`], after the first offer was answered.
+fn negotiated() -> Fixture {
+    let mut fixture = live();
+    fixture.peer_event(1, described(1)).receive(signal("a", answer(1))).peer_event(1, done(2));
+    fixture
+}
+
+/// The restarts of ICE among the commands.
+fn restarts(fixture: &Fixture) -> usize {
+    let is_restart =
+        |one: &&PeerCommand| matches!(one, PeerCommand::MakeOffer { restart_ice: true, .. });
+    fixture.commands().into_iter().filter(is_restart).count()
+}
+
+#[test]
+fn a_lost_local_address_restarts_ice_at_once_and_only_once() {
+    let mut fixture = negotiated();
+    fixture.peer_event(1, PeerEvent::AddressLost);
+    assert_eq!(restarts(&fixture), 1, "while media are still expected");
+    fixture.peer_event(1, described(3)).receive(signal("a", answer(1))).peer_event(1, done(4));
+    fixture.advance_ms(1000);
+    assert_eq!(restarts(&fixture), 0);
+}
+
+#[test]
+fn a_lost_local_address_restarts_ice_when_the_hub_has_us_again() {
+    let mut fixture = negotiated();
+    fixture.hub_down(&HubRef::Default).peer_event(1, PeerEvent::AddressLost).advance_ms(1000);
+    assert_eq!(restarts(&fixture), 0, "the offer would be lost");
+    fixture.hub_up(&HubRef::Default);
+    assert_eq!(restarts(&fixture), 0, "nobody passes it on yet");
+    fixture.receive(opened(MESH, vec![member("a")]));
+    assert_eq!(restarts(&fixture), 1);
+}
+
+#[test]
+fn an_address_that_came_back_in_time_restarts_nothing() {
+    let mut fixture = negotiated();
+    fixture.hub_down(&HubRef::Default).peer_event(1, PeerEvent::AddressLost);
+    fixture.peer_state(1, PeerState::Disconnected).peer_state(1, PeerState::Connected);
+    fixture.hub_up(&HubRef::Default).receive(opened(MESH, vec![member("a")])).advance_ms(1000);
+    assert_eq!(restarts(&fixture), 0);
 }
 
 #[test]

@@ -61,6 +61,7 @@ fn candidates(end: &Endpoint) -> Vec<&Candidate> {
         | PeerEvent::Failed { .. }
         | PeerEvent::Negotiated(_)
         | PeerEvent::State(_)
+        | PeerEvent::AddressLost
         | PeerEvent::ChannelOpen(_)
         | PeerEvent::ChannelMessage(_) => None,
     });

@@ -164,6 +164,7 @@ impl Endpoint {
             PeerEvent::Negotiated(_)
             | PeerEvent::Candidate(_)
             | PeerEvent::State(_)
+            | PeerEvent::AddressLost
             | PeerEvent::ChannelOpen(_)
             | PeerEvent::ChannelMessage(_) => false,
         })
@@ -191,6 +192,7 @@ impl Endpoint {
                     PeerEvent::Failed { .. }
                     | PeerEvent::Candidate(_)
                     | PeerEvent::State(_)
+                    | PeerEvent::AddressLost
                     | PeerEvent::ChannelOpen(_)
                     | PeerEvent::ChannelMessage(_) => {}
                 }
@@ -329,6 +331,7 @@ pub(crate) fn descriptions(end: &Endpoint) -> BTreeMap<OperationId, (Description
         | PeerEvent::Negotiated(_)
         | PeerEvent::Candidate(_)
         | PeerEvent::State(_)
+        | PeerEvent::AddressLost
         | PeerEvent::ChannelOpen(_)
         | PeerEvent::ChannelMessage(_) => None,
     });

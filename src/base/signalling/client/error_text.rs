@@ -170,6 +170,11 @@ pub(super) fn lost(hub: &HubUrl, why: &str) -> String {
     format!("the connection to the hub {hub} was lost: {why}; what is connected goes on")
 }
 
+/// This machine no longer has the address of the connection.
+pub(super) fn address_gone(hub: &HubUrl) -> String {
+    lost(hub, "the address of this computer has changed")
+}
+
 /// The hub was silent for too long.
 pub(super) fn hub_silent(hub: &HubUrl, silence: Duration) -> String {
     lost(hub, &format!("the hub was silent for {} s", silence.as_secs_f32()))

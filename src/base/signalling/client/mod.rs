@@ -8,7 +8,10 @@ mod link_base_policy;
 mod tls;
 mod tokens;
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use futures_util::{
     SinkExt, StreamExt,
@@ -29,6 +32,7 @@ use crate::{
         ClientMessage, HubEndpoint, HubMessage, HubOwner, HubUrl, Instance, PROTOCOL,
         ParticipantId, Secret,
     },
+    network,
     supervision::{Panicked, catch_async},
 };
 use connect::{OpenedHub, Socket, open_hub, socket_addresses};
@@ -318,9 +322,14 @@ impl ClientTask {
         let policy = LinkBasePolicy::for_hub(&endpoint, announced.as_ref());
         let link_base = announced.filter(|announced| policy.accepts(announced));
         let link_base = link_base.unwrap_or_else(|| endpoint.url.clone());
-        let local = socket_addresses(socket.get_ref()).0.map(|address| address.ip());
-        let params =
-            ConnectionParams { heartbeat, link_base_policy: policy, endpoint: endpoint.clone() };
+        let local = socket_addresses(socket.get_ref()).0;
+        let params = ConnectionParams {
+            heartbeat,
+            link_base_policy: policy,
+            endpoint: endpoint.clone(),
+            local,
+        };
+        let local = local.map(|address| address.ip());
         let up = ClientEvent::Up { endpoint, link_base, participant, name, token, local };
         if self.events.send(up).await.is_err() {
             return ConnectionEnd::ClientClosed;
@@ -343,6 +352,7 @@ impl ClientTask {
         let end = tokio::select! {
             end = read(&mut stream, &params, &self.events) => end,
             end = write(&mut sink, &params, &mut self.queue) => end,
+            () = until_address_gone(params.local) => Ok(ExchangeEnd::AddressGone),
         };
         let end = match end {
             Ok(ExchangeEnd::ClientClosed) => ConnectionEnd::ClientClosed,
@@ -350,6 +360,9 @@ impl ClientTask {
                 &self.options.hub,
                 heartbeat * SILENT_HEARTBEATS,
             )),
+            Ok(ExchangeEnd::AddressGone) => {
+                ConnectionEnd::Failed(error_text::address_gone(&self.options.hub))
+            }
             Ok(ExchangeEnd::HubClosed) => {
                 ConnectionEnd::Failed(error_text::lost(&self.options.hub, "the hub closed it"))
             }
@@ -382,6 +395,8 @@ enum ExchangeEnd {
     ClientClosed,
     HubSilent,
     HubClosed,
+    /// This machine no longer has the address of the connection.
+    AddressGone,
 }
 
 /// Sends `hello` and receives `welcome`; an error is a sentence for a person.
@@ -420,6 +435,14 @@ struct ConnectionParams {
     /// Which base URLs that the hub announces are accepted.
     link_base_policy: LinkBasePolicy,
     endpoint: HubEndpoint,
+    /// The local address, if the system knows it.
+    local: Option<SocketAddr>,
+}
+
+/// Returns when this machine no longer has the address, which TCP would notice much later.
+async fn until_address_gone(local: Option<SocketAddr>) {
+    let Some(local) = local else { return std::future::pending().await };
+    network::until_gone(local).await;
 }
 
 /// Forwards the messages of the hub, until the connection ends or the client is closed.
