@@ -50,7 +50,6 @@ impl StereoResampler {
 mod tests {
     use super::*;
 
-    /// Samples of a tone, left and right in opposite phase in the middle of them.
     #[test]
     fn both_channels_stay_together_when_the_second_one_comes_and_goes() {
         let tone = |n: usize| (n as f32 * 0.05).sin() / 2.0;

@@ -23,12 +23,12 @@ pub(super) struct LossTest {
     limit: Option<f64>,
     /// The rate of the last test.
     found: f64,
-    /// The proof of that, until it is looked at once more.
-    verdict: Option<Verdict>,
+    /// What that test found, until it is checked again.
+    finding: Option<Finding>,
     /// The number of the newest packet that was lost.
     last_lost: Option<u64>,
     /// When a test ended last.
-    decided_at: Option<MediaTime>,
+    found_at: Option<MediaTime>,
     updated_at: Option<MediaTime>,
     /// What applies now, if the loss is the limit.
     bps: Option<f64>,
@@ -55,11 +55,11 @@ struct Test {
 
 /// A test that found less loss.
 #[derive(Clone, Copy, Debug)]
-struct Verdict {
+struct Finding {
     /// The loss that was halved, and since when, in microseconds.
     loss: f64,
     since: u64,
-    decided_at: MediaTime,
+    found_at: MediaTime,
 }
 
 /// The loss among some packets.
@@ -109,8 +109,8 @@ const LITTLE_LOSS: f64 = 0.02;
 /// A test must show a change of more than so many standard deviations.
 const CHANCE: f64 = 1.5;
 
-/// How long after a verdict it is looked at once more. The rate has not grown back by then.
-const APPEAL: Duration = Duration::from_millis(1500);
+/// How long after a test its finding is checked again. The rate has not grown back by then.
+const RECHECK_AFTER: Duration = Duration::from_millis(1500);
 
 /// The rate of a test, as a part of what arrives without the path's own loss.
 const TEST_RATE: f64 = 0.85;
@@ -153,7 +153,7 @@ impl LossTest {
         self.recent = self.share(RECENT, Duration::ZERO);
         self.standing = self.share(MEMORY, Duration::ZERO);
         let Some(last) = self.last() else { return };
-        self.reconsider(last);
+        self.recheck(last);
         if let Some(test) = self.test {
             self.judge(test, last, conditions);
         } else {
@@ -246,21 +246,21 @@ impl LossTest {
             let chance = CHANCE * deviation(test.loss, share.packets, test.burst);
             let is_less = share.loss < 0.5 * test.loss && share.loss + chance < test.loss;
             self.limit = is_less.then_some(test.bps);
-            self.verdict =
-                is_less.then_some(Verdict { loss: test.loss, since: effect + 1, decided_at: last });
+            self.finding =
+                is_less.then_some(Finding { loss: test.loss, since: effect + 1, found_at: last });
             self.found = test.bps;
             self.test = None;
-            self.decided_at = Some(last);
+            self.found_at = Some(last);
         }
     }
 
-    /// Looks at a verdict once more. Of 120 packets, of which the path loses 5 % whatever the rate, a
+    /// Checks a finding again. Of 120 packets, of which the path loses 5 % whatever the rate, a
     /// test finds half as many lost once in sixteen times, and the limit then grew for ten seconds.
-    fn reconsider(&mut self, last: MediaTime) {
-        let is_due = |verdict: &Verdict| last.since(verdict.decided_at) >= APPEAL;
-        if let Some(verdict) = self.verdict.take_if(|verdict| is_due(verdict)) {
-            let share = self.share_of(verdict.since..u64::MAX);
-            if share.loss >= 0.5 * verdict.loss {
+    fn recheck(&mut self, last: MediaTime) {
+        let is_due = |finding: &Finding| last.since(finding.found_at) >= RECHECK_AFTER;
+        if let Some(finding) = self.finding.take_if(|finding| is_due(finding)) {
+            let share = self.share_of(finding.since..u64::MAX);
+            if share.loss >= 0.5 * finding.loss {
                 self.limit = None;
             }
         }
@@ -268,7 +268,7 @@ impl LossTest {
 
     /// Starts a test if the loss has risen or stays, and else lets the limit grow.
     fn consider(&mut self, last: MediaTime, conditions: &LossConditions) {
-        self.decided_at.get_or_insert(last);
+        self.found_at.get_or_insert(last);
         // What is sent too slowly to matter cannot be tested by sending slower.
         let acknowledged = conditions.acknowledged.filter(|_| !conditions.is_application_limited);
         self.test = acknowledged.and_then(|bps| self.planned(bps, last, conditions.round_trip));
@@ -300,7 +300,7 @@ impl LossTest {
 
     /// Whether a time has passed since the last test.
     fn is_past(&self, time: Duration, last: MediaTime) -> bool {
-        self.decided_at.is_none_or(|at| last.since(at) > time)
+        self.found_at.is_none_or(|at| last.since(at) > time)
     }
 
     fn grow(&mut self, last: MediaTime, delay_bps: f64) {

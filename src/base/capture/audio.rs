@@ -26,8 +26,9 @@ pub struct AudioCapture {
 }
 
 impl AudioCapture {
-    /// Starts the capture, of music with both channels of a source that has two. `sink` is called with each block of 10 ms on the source's thread. It
-    /// blocks that thread, so it must return in less than 10 ms.
+    /// Starts the capture. Music is captured in stereo if the source has two channels, a voice in mono.
+    /// `sink` is called with each block of 10 ms on the source's thread. It blocks that thread, so it must
+    /// return in less than 10 ms.
     ///
     /// A source that fails is reported to `notify` and opened again every two seconds; the sink
     /// gets nothing meanwhile. [`SourceSpec::None`] captures nothing and reports nothing.

@@ -112,8 +112,8 @@ struct CallbackCounters {
 }
 
 impl Microphone {
-    /// Starts to open the wanted microphone, or the default one. Does not block.
-    /// Of a device with two channels, both are captured if so many are wanted.
+    /// Starts to open the wanted microphone, or the default one, with one channel or with two. Of a
+    /// device with fewer channels there is one. Does not block.
     pub(super) fn open(wanted: Option<&DeviceRef>, channels: u16) -> Result<Self, MicrophoneError> {
         // The thread sends at most one stream and one error.
         let (opened_sender, opened) = mpsc::sync_channel(1);

@@ -75,8 +75,8 @@ impl Output {
         }
     }
 
-    /// Plays the block; a recording has one channel. Has no effect while the output is not running. Returns after what time it
-    /// can be heard in the room, if it can be.
+    /// Plays the block; a recording has one channel. Has no effect while the output is not running.
+    /// Returns after what time it can be heard in the room, if it can be.
     pub(super) fn play(&mut self, block: &StereoBlock) -> Option<Duration> {
         match self {
             Self::Silent => None,

@@ -18,7 +18,7 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 pub(super) struct LocalAddressWatch {
     stats: Arc<ConnectionStats>,
     checks: Interval,
-    loss: Loss,
+    loss: AddressLoss,
 }
 
 impl LocalAddressWatch {
@@ -26,7 +26,7 @@ impl LocalAddressWatch {
     pub(super) fn new(stats: Arc<ConnectionStats>) -> Self {
         let mut checks = interval_at(Instant::now() + CHECK_INTERVAL, CHECK_INTERVAL);
         checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { stats, checks, loss: Loss::default() }
+        Self { stats, checks, loss: AddressLoss::default() }
     }
 
     /// Returns when the address of the socket that was used last is lost, once for each socket. It
@@ -44,9 +44,9 @@ impl LocalAddressWatch {
 
 /// The socket whose address was gone in the last check, and in how many checks in a row.
 #[derive(Debug, Default)]
-struct Loss(Option<(SocketAddr, u32)>);
+struct AddressLoss(Option<(SocketAddr, u32)>);
 
-impl Loss {
+impl AddressLoss {
     /// Handles a check of the socket that was used last. Returns whether its address is lost now.
     fn on_check(
         &mut self,
@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn an_address_that_is_gone_twice_in_a_row_is_lost_once_for_each_socket() {
         let [one, other] = ["192.0.2.1:5000", "192.0.2.1:5001"].map(|text| text.parse().unwrap());
-        let mut loss = Loss::default();
+        let mut loss = AddressLoss::default();
         let mut check = |socket: SocketAddr, gone| loss.on_check(Some(socket), |_| gone);
         assert_eq!([true, false, true].map(|gone| check(one, gone)), [false; 3], "it was back");
         assert_eq!([true, true, true].map(|gone| check(one, gone)), [true, false, false]);

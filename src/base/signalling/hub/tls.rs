@@ -301,7 +301,9 @@ impl ResolvesServerCert for CurrentCertificate {
 
 /// A certificate with its key, in the PEM format.
 fn sign_itself(names: &[String], addresses: &[IpAddr]) -> Result<String, rcgen::Error> {
-    let names = [vec!["localhost".to_owned()], names.to_vec()].concat();
+    // A certificate names hosts in ASCII (RFC 5280, section 4.2.1.6). What this machine is called is no fault.
+    let names = names.iter().filter(|name| name.is_ascii()).cloned();
+    let names: Vec<_> = ["localhost".to_owned()].into_iter().chain(names).collect();
     let mut certificate = CertificateParams::new(names)?;
     certificate.subject_alt_names.extend(addresses.iter().map(|ip| SanType::IpAddress(*ip)));
     certificate.distinguished_name.push(DnType::CommonName, "Quintet hub");
